@@ -1,0 +1,1 @@
+//! Clients of the systems around us; each knows its protocol and nothing of phases.

@@ -1,0 +1,1 @@
+//! Our own BGP speaker: originates, imports nothing, re-advertises nothing.

@@ -1,0 +1,1 @@
+//! Service checks: one kind per file.

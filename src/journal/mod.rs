@@ -1,0 +1,1 @@
+//! The journal: every intent before the act, every outcome after it.

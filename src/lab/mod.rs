@@ -1,0 +1,1 @@
+//! The lab: simulated sites that are strict where the real ones are.

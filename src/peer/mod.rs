@@ -1,0 +1,1 @@
+//! The link to the agent at the other site.

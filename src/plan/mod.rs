@@ -1,0 +1,1 @@
+//! Plans: transitions as ordered steps.

@@ -1,0 +1,1 @@
+//! Decisions: the pure engine.

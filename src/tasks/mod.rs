@@ -1,0 +1,117 @@
+//! Long-lived tasks, one file each, named as `PROCESS_LIST` names them.
+//!
+//! A task is `async fn run(ctx: Ctx) -> Exit`: it works until its token is cancelled and never panics on input from
+//! outside; the supervisor restarts it where it failed. To add a task: a variant here, its arm in the agent's spawn
+//! table, its file.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::bus::Bus;
+
+/// What every task gets.
+#[derive(Clone)]
+pub struct Ctx {
+    /// Cancelled when the agent stops.
+    pub cancel: CancellationToken,
+    /// The way to the engine.
+    pub bus: Bus,
+    /// Where the task registers its metrics; one registry per agent.
+    pub registry: Arc<prometheus::Registry>,
+}
+
+/// How a task ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Exit {
+    /// It was asked to end.
+    Cancelled,
+    /// It has nothing more to do.
+    Finished,
+    /// It cannot go on, and why; the supervisor starts it again.
+    Failed(String),
+}
+
+/// A task that `PROCESS_LIST` can name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum TaskName {
+    /// The engine and its executor.
+    LogicHandler,
+    /// Looks up the GSLB name.
+    DnsWatch,
+    /// Watches the record.
+    KubeWatch,
+    /// Watches PipelineRuns.
+    TektonWatch,
+    /// Polls Patroni.
+    PatroniWorker,
+    /// Accepts the peer's connections.
+    PeerServer,
+    /// Heartbeats to the peer.
+    PeerClient,
+    /// Carries messages to the peer.
+    PeerClientFwd,
+    /// Accepted for old configurations; posts a tick every 30 s.
+    TickProducer,
+    /// Observes GCP backend health and BGP, steers routes.
+    RouteWatch,
+    /// Runs service checks and announcers.
+    Anycast,
+    /// Publishes ingresses as a geo load balancer.
+    GeoSync,
+}
+
+impl TaskName {
+    /// Every task, in a fixed order.
+    pub const ALL: [Self; 12] = [
+        Self::LogicHandler,
+        Self::DnsWatch,
+        Self::KubeWatch,
+        Self::TektonWatch,
+        Self::PatroniWorker,
+        Self::PeerServer,
+        Self::PeerClient,
+        Self::PeerClientFwd,
+        Self::TickProducer,
+        Self::RouteWatch,
+        Self::Anycast,
+        Self::GeoSync,
+    ];
+
+    /// The name in `PROCESS_LIST`, `/health`, logs and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::LogicHandler => "logic_handler",
+            Self::DnsWatch => "dns_watch",
+            Self::KubeWatch => "kube_watch",
+            Self::TektonWatch => "tekton_watch",
+            Self::PatroniWorker => "patroni_worker",
+            Self::PeerServer => "peer_server",
+            Self::PeerClient => "peer_client",
+            Self::PeerClientFwd => "peer_client_fwd",
+            Self::TickProducer => "tick_producer",
+            Self::RouteWatch => "route_watch",
+            Self::Anycast => "anycast",
+            Self::GeoSync => "geo_sync",
+        }
+    }
+}
+
+impl fmt::Display for TaskName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for TaskName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Self::ALL.into_iter().find(|task| task.as_str() == text).ok_or_else(|| {
+            let known: Vec<&str> = Self::ALL.iter().map(|task| task.as_str()).collect();
+            format!("known processes are {}", known.join(", "))
+        })
+    }
+}
