@@ -62,6 +62,8 @@ pub enum PeerMessage {
         state: String,
         /// Fencing number; a predecessor sends none.
         generation: Option<Generation>,
+        /// Reason for which a person accepted at the other site that data may be lost.
+        accept_data_loss: Option<String>,
     },
     /// The other site asks for our consent.
     Confirm {

@@ -57,7 +57,13 @@ pub fn build(transition: Transition, facts: &Facts) -> Vec<Step> {
         (Transition::ActivePassive | Transition::ActivePassiveForce, Side::Active) => {
             take_back(transition, facts)
         }
-        (Transition::ActivePassive | Transition::ActivePassiveForce, Side::Passive) => stand_by_again(facts),
+        (Transition::ActivePassive, Side::Passive) => stand_by_again(facts),
+        (Transition::ActivePassiveForce, Side::Passive) => {
+            // Two primaries must not stay, whatever the gate then says about the data.
+            let mut steps = vec![fence_database(Failure::Halt)];
+            steps.extend(stand_by_again(facts));
+            steps
+        }
         (Transition::GolddrMaintenance, Side::Active) => vec![record(Phase::GolddrMaintenance)],
         (Transition::GolddrMaintenance, Side::Passive) => detach(facts),
         (Transition::TestPingPong, _) => Vec::new(),

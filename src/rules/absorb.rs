@@ -3,10 +3,11 @@
 
 use super::Engine;
 use super::database::{Role, concerns, role};
+use super::dns::DnsKind;
 use super::state::StepStatus;
 use crate::model::{
     ActionId, Effect, Event, FailureKind, Mono, Note, Now, OutboxId, Outcome, PatroniSample, PeerLink,
-    PeerMessage, PeerStatus, RecordSeen,
+    PeerMessage, PeerStatus, Phase, RecordSeen,
 };
 use crate::plan::{Done, Work};
 
@@ -55,7 +56,14 @@ impl Engine {
                     self.state.record = seen;
                 }
             }
-            RecordSeen::Present(_) => self.state.record = seen,
+            RecordSeen::Present(record) => {
+                let (before, after) = (self.state.phase(), record.known_phase());
+                let home = Some(Phase::ActivePassive);
+                if before.is_some() && before != home && after == home {
+                    self.state.automation.disarmed = self.state.damping.holds() != Some(DnsKind::Active);
+                }
+                self.state.record = seen;
+            }
         }
         self.check_record_of_run(now);
     }
@@ -125,8 +133,8 @@ impl Engine {
     fn message_came(&mut self, message: PeerMessage, authenticated: bool, now: Now) {
         match message {
             PeerMessage::Dns { .. } => {}
-            PeerMessage::TransitionTo { state, generation } => {
-                self.order_from_peer(&state, generation, authenticated, now);
+            PeerMessage::TransitionTo { state, generation, accept_data_loss } => {
+                self.order_from_peer(&state, generation, accept_data_loss, authenticated, now);
             }
             PeerMessage::Confirm { required_state, item } => self.consent_asked(&required_state, item, now),
             PeerMessage::Yes { item, evidence } => self.consent_came(&item, evidence, now),

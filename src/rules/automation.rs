@@ -41,6 +41,7 @@ impl Engine {
             Verdict::Odd { seen, need } => self.report(Note::DnsOdd { result, seen, need }),
             Verdict::Lasting(kind) => self.state.automation.traffic_moved = kind == DnsKind::Passive,
         }
+        self.state.automation.disarmed &= self.state.damping.holds() != Some(DnsKind::Active);
     }
 
     pub(super) fn automation_may_act(&self) -> Result<(), Refusal> {
@@ -53,7 +54,7 @@ impl Engine {
 
     /// Asks for a failover where traffic has lastingly moved and nothing else is under way.
     pub(super) fn automate(&mut self, now: Now) {
-        if !self.state.automation.traffic_moved {
+        if !self.state.automation.traffic_moved || self.state.automation.disarmed {
             self.state.automation.last_refusal = None;
             return;
         }

@@ -110,11 +110,21 @@ impl Engine {
         }
     }
 
+    /// The gate of a step: positions are compared once the local database is stopped, because one that still takes
+    /// writes runs ahead of whatever the peer last told.
+    ///
+    /// # Errors
+    /// As [`Engine::gate`].
+    pub(super) fn step_gate(&self, run: &Run, now: Now) -> Result<(), Refusal> {
+        let still_writing = self.database_facts(now.mono).0 == Some(true) && !run.has_stopped_database();
+        self.gate(run, !still_writing, now)
+    }
+
     /// Whether data may be destroyed in this run now.
     ///
     /// # Errors
     /// The refusal that says which proof is missing.
-    pub(super) fn gate(&self, run: &Run, now: Now) -> Result<(), Refusal> {
+    pub(super) fn gate(&self, run: &Run, compare_positions: bool, now: Now) -> Result<(), Refusal> {
         if run.accept_data_loss.is_some() {
             return Ok(());
         }
@@ -132,6 +142,13 @@ impl Engine {
         if !(run.consented || by_person && peer_serves) {
             return Err(Refusal::ConsentNotAsked);
         }
+        if let (Some(ours), Some(theirs)) = (run.timeline_before, status.timeline)
+            && theirs <= ours
+            && !self.database_is_sound_standby(now.mono)
+        {
+            // Two promotions from one timeline diverge however far either has written.
+            return Err(Refusal::Diverged { ours, theirs });
+        }
         let Some(ours) = run.local_lsn else {
             return if self.database_is_sound_standby(now.mono) {
                 Ok(())
@@ -140,6 +157,7 @@ impl Engine {
             };
         };
         match status.lsn {
+            Some(_) if !compare_positions => Ok(()),
             Some(theirs) if theirs >= ours => Ok(()),
             Some(theirs) => Err(Refusal::PeerBehind { ours, theirs }),
             None => Err(Refusal::PeerNotVerified("it does not report a position".to_owned())),

@@ -142,7 +142,7 @@ impl Engine {
             return Ok(());
         }
         let (_, _, _, local_lsn) = self.database_facts(now.mono);
-        self.gate(&self.trial_run(phase, start, local_lsn, now), now)
+        self.gate(&self.trial_run(phase, start, local_lsn, now), true, now)
     }
 
     /// The peer says no.

@@ -4,7 +4,8 @@
 //! chore is dropped and comes again from the level trigger, a step beside the plan is reported and given up.
 
 use super::Engine;
-use super::state::{Lane, Run, StepRun, StepStatus};
+use super::refusal::Refusal;
+use super::state::{GateClosed, Lane, Run, StepRun, StepStatus};
 use crate::model::{
     Effect, FailureKind, Mono, Note, Now, PeerMessage, RecordPhase, RecordSeen, RecordTransition, RecordWrite,
 };
@@ -52,10 +53,10 @@ impl Engine {
         let started = *step.started.get_or_insert(now.mono);
         let run = match run {
             Some(run) if step.step.gated && is_at_rest(&step.status) => {
-                if let Err(refusal) = self.gate(run, now) {
+                if let Err(refusal) = self.step_gate(run, now) {
                     // The clock of a gated step starts when its gate opens.
                     step.started = None;
-                    return self.at_closed_gate(run, refusal.why(), now);
+                    return self.at_closed_gate(run, &refusal, now);
                 }
                 run.gate_closed = None;
                 Some(&*run)
@@ -81,13 +82,14 @@ impl Engine {
         }
     }
 
-    fn at_closed_gate(&mut self, run: &mut Run, why: String, now: Now) -> Progress {
-        let (since, told) = run.gate_closed.get_or_insert((now.mono, String::new()));
-        let since = *since;
-        if *told != why {
-            told.clone_from(&why);
+    fn at_closed_gate(&mut self, run: &mut Run, refusal: &Refusal, now: Now) -> Progress {
+        let (name, why) = (refusal.name().to_owned(), refusal.why());
+        let told = run.gate_closed.as_ref();
+        if told.is_none_or(|told| told.refusal != name) {
             self.remark("warning", format!("the destruction gate is closed: {why}"));
         }
+        let since = told.map_or(now.mono, |told| told.since);
+        run.gate_closed = Some(GateClosed { since, refusal: name, why: why.clone() });
         if now.mono.since(since) >= GATE_MS { Progress::Failed(why) } else { Progress::Waiting }
     }
 
@@ -134,7 +136,9 @@ impl Engine {
             Work::Order(transition) => {
                 let generation = run.map(|run| run.generation);
                 let state = transition.wire().to_owned();
-                return self.tell(step, PeerMessage::TransitionTo { state, generation }, now);
+                let accept_data_loss = run.and_then(|run| run.accept_data_loss.clone());
+                let order = PeerMessage::TransitionTo { state, generation, accept_data_loss };
+                return self.tell(step, order, now);
             }
             Work::Wait => return,
         };

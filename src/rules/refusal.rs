@@ -57,6 +57,13 @@ pub enum Refusal {
         /// The peer's.
         theirs: u64,
     },
+    /// The peer's database is not on a later timeline than ours: both may hold writes that the other lacks.
+    Diverged {
+        /// Our timeline.
+        ours: u64,
+        /// The peer's.
+        theirs: u64,
+    },
     /// Automation is switched off or only advises.
     AutomationOff,
     /// A completed automatic failover has not been acknowledged yet.
@@ -93,6 +100,7 @@ impl Refusal {
             Self::DatabaseIsPrimary => "database-is-primary",
             Self::PeerNotVerified(_) => "peer-not-verified",
             Self::PeerBehind { .. } => "peer-behind",
+            Self::Diverged { .. } => "diverged",
             Self::AutomationOff => "automation-off",
             Self::NotAcknowledged => "not-acknowledged",
             Self::NotAuthenticated => "not-authenticated",
@@ -137,6 +145,10 @@ impl Refusal {
             Self::PeerBehind { ours, theirs } => {
                 format!("the peer's database is at {theirs}, ours wrote up to {ours}")
             }
+            Self::Diverged { ours, theirs } => format!(
+                "the peer's database is on timeline {theirs}, ours on {ours}: each may hold writes that the other \
+                 lacks; ask again with accept_data_loss and a reason to give ours up"
+            ),
             Self::AutomationOff => "automation is off or only advises".to_owned(),
             Self::NotAcknowledged => {
                 "the last automatic failover has not been acknowledged by a person".to_owned()

@@ -201,6 +201,7 @@ impl Engine {
         &mut self,
         state: &str,
         generation: Option<Generation>,
+        accept_data_loss: Option<String>,
         authenticated: bool,
         now: Now,
     ) {
@@ -210,7 +211,8 @@ impl Engine {
         if self.is_repetition(transition, generation) {
             return;
         }
-        if let Err(refusal) = self.judge_order(transition, generation, authenticated, now) {
+        let request = Request { transition, origin: Origin::Peer, generation, accept_data_loss };
+        if let Err(refusal) = self.judge_order(&request, authenticated, now) {
             return self.refuse(transition.wire(), Origin::Peer, &refusal, now);
         }
         self.state.grant = None;
@@ -218,7 +220,7 @@ impl Engine {
             let text = format!("the halted {} is given up for {transition}", run.transition);
             self.remark("warning", text);
         }
-        self.put_request(Request { transition, origin: Origin::Peer, generation, accept_data_loss: None });
+        self.put_request(request);
     }
 
     fn is_repetition(&self, transition: Transition, generation: Option<Generation>) -> bool {
@@ -229,13 +231,8 @@ impl Engine {
         running || requested || (reached && !(newer && self.state.run.is_some()))
     }
 
-    fn judge_order(
-        &self,
-        transition: Transition,
-        generation: Option<Generation>,
-        authenticated: bool,
-        now: Now,
-    ) -> Result<(), Refusal> {
+    fn judge_order(&self, request: &Request, authenticated: bool, now: Now) -> Result<(), Refusal> {
+        let (transition, generation) = (request.transition, request.generation);
         if generation.is_some_and(|generation| generation < self.state.generation) {
             return Err(Refusal::StaleGeneration);
         }
@@ -254,8 +251,7 @@ impl Engine {
             self.permit(phase, transition, Origin::Operator, now)?;
         }
         self.permit(phase, transition, Origin::Peer, now)?;
-        let request = Request { transition, origin: Origin::Peer, generation, accept_data_loss: None };
-        self.check_rebuild_can_pass(&request, now)
+        self.check_rebuild_can_pass(request, now)
     }
 
     /// Phase that the peer must be in for a transition from our phase.

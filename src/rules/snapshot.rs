@@ -102,6 +102,8 @@ pub struct Snapshot {
     pub dns: Option<String>,
     /// Whether traffic has lastingly moved to the passive site.
     pub traffic_moved: bool,
+    /// Whether automation waits to see traffic back at the active site after a failback.
+    pub disarmed: bool,
     /// Whether an automatic failover waits for acknowledgement.
     pub unacknowledged: bool,
     /// Latest refusals.
@@ -141,6 +143,7 @@ impl Engine {
             database: self.database_view(now),
             dns: state.dns_result.clone(),
             traffic_moved: state.automation.traffic_moved,
+            disarmed: state.automation.disarmed,
             unacknowledged: state.automation.unacknowledged,
             refusals: state.refusals.clone(),
             next: self.next_deadline().map(|(at, why)| (at.since(now.mono), why)),
@@ -158,7 +161,7 @@ impl Engine {
             steps: run.lane.steps.iter().map(step_view).collect(),
             done: run.lane.cursor,
             halted: run.halted.as_ref().map(|halt| format!("{}: {}", halt.step, halt.reason)),
-            gate_closed: run.gate_closed.as_ref().map(|(_, why)| why.clone()),
+            gate_closed: run.gate_closed.as_ref().map(|closed| closed.why.clone()),
         })
     }
 
@@ -179,7 +182,7 @@ impl Engine {
         let pipeline = self.policy.pipeline.as_ref().and_then(|policy| state.pipeline.deadline(policy));
         [
             run.and_then(|run| current(&run.lane)),
-            gate.map(|(since, _)| (since.plus(crate::plan::limits::GATE_MS), "destruction gate")),
+            gate.map(|closed| (closed.since.plus(crate::plan::limits::GATE_MS), "destruction gate")),
             state.followup.as_ref().and_then(current),
             current(&state.chores),
             grant.and_then(|grant| grant.fence.as_ref()).and_then(current),

@@ -134,6 +134,17 @@ pub struct Halt {
     pub reason: String,
 }
 
+/// Why the destruction gate is closed.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct GateClosed {
+    /// Since when.
+    pub since: Mono,
+    /// Name of the refusal.
+    pub refusal: String,
+    /// The sentence for a person.
+    pub why: String,
+}
+
 /// A transition being carried out.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Run {
@@ -165,8 +176,8 @@ pub struct Run {
     pub catch_up_lsn: Option<u64>,
     /// Why it stands still.
     pub halted: Option<Halt>,
-    /// When the destruction gate was first found closed, and why.
-    pub gate_closed: Option<(Mono, String)>,
+    /// The destruction gate was found closed.
+    pub gate_closed: Option<GateClosed>,
 }
 
 /// Our request for the peer's consent.
@@ -242,6 +253,9 @@ pub struct AutomationMemory {
     pub unacknowledged: bool,
     /// Traffic has lastingly moved to the passive site.
     pub traffic_moved: bool,
+    /// The site came back to `active-passive` and traffic has not been seen at the active site since: the old answer
+    /// is no news.
+    pub disarmed: bool,
     /// The last reason why it did nothing, so that it is said once.
     pub last_refusal: Option<String>,
 }
