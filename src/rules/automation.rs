@@ -8,7 +8,7 @@ use super::dns::{Answer, DnsKind, Verdict, kind, quorum};
 use super::policy::Automation;
 use super::refusal::Refusal;
 use super::state::{Origin, Request};
-use crate::model::{DnsSample, Note, Now, PeerMessage, RecordSeen, RecordTransition, Transition};
+use crate::model::{DnsSample, Note, Now, PeerMessage, Phase, RecordSeen, RecordTransition, Transition};
 
 impl Engine {
     /// Takes in a round of look-ups.
@@ -69,7 +69,15 @@ impl Engine {
             .automation
             .last_begun
             .is_some_and(|begun| now.mono.since(begun) < self.policy.automation_pause_ms);
-        if busy || paused || Transition::GolddrPrimary.target() == Some(phase) {
+        // In these phases traffic belongs at the passive site, or is on its way back.
+        let expected = match phase {
+            Phase::GolddrPrimary
+            | Phase::GoldStandby
+            | Phase::GoldStandbyPartial
+            | Phase::ActivePassivePartial => true,
+            Phase::ActivePassive | Phase::Independent | Phase::GolddrMaintenance => false,
+        };
+        if busy || paused || expected {
             return;
         }
         match self.permit(phase, Transition::GolddrPrimary, Origin::Automation, now) {
