@@ -4,5 +4,6 @@
 //! once. Nothing here contacts anything.
 
 pub mod lookup;
+pub mod peer;
 
 pub use lookup::{Layered, Lookup, Problem, ProcessEnv, Reader, Secret};

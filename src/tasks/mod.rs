@@ -4,6 +4,10 @@
 //! outside; the supervisor restarts it where it failed. To add a task: a variant here, its arm in the agent's spawn
 //! table, its file.
 
+pub mod peer_client;
+pub mod peer_client_fwd;
+pub mod peer_server;
+
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
