@@ -116,6 +116,11 @@ impl Damping {
         Self { need: need.max(1), span_ms, holds: None, odd: None }
     }
 
+    /// Forgets what was seen, keeps the settings.
+    pub fn forget(&mut self) {
+        (self.holds, self.odd) = (None, None);
+    }
+
     /// The kind that holds.
     pub fn holds(&self) -> Option<DnsKind> {
         self.holds
