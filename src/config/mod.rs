@@ -3,6 +3,10 @@
 //! One file per section; each reads through [`lookup::Reader`], so that all problems of all sections are reported at
 //! once. Nothing here contacts anything.
 
+pub mod dns;
 pub mod lookup;
+pub mod patroni;
+pub mod portal;
+pub mod tekton;
 
 pub use lookup::{Layered, Lookup, Problem, ProcessEnv, Reader, Secret};
