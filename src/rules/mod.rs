@@ -1,1 +1,4 @@
 //! Decisions: the pure engine.
+
+pub mod database;
+pub mod dns;
