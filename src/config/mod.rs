@@ -83,7 +83,7 @@ impl Config {
             patroni: patroni::read(&mut reader, uses_patroni),
             tekton: tekton::read(&mut reader),
             portal: portal::read(&mut reader),
-            peer: peer::read(&mut reader, uses_peer, now),
+            peer: uses_peer.then(|| peer::PeerSettings::read(&mut reader, true, now)),
             http: http::read(&mut reader),
             journal: journal::read(&mut reader, engine),
             log: log::read(&mut reader),
