@@ -4,7 +4,7 @@
 //! answer of one resolver moves nothing; an error is no answer.
 
 use super::Engine;
-use super::dns::{Answer, DnsKind, Verdict, kind, quorum};
+use super::dns::{DnsKind, Verdict, kind, quorum};
 use super::policy::Automation;
 use super::refusal::Refusal;
 use super::state::{Origin, Request};
@@ -15,13 +15,7 @@ impl Engine {
     pub(super) fn dns_seen(&mut self, sample: &DnsSample, now: Now) {
         let answer = quorum(sample, self.policy.dns.quorum);
         let seen = kind(&answer, &self.policy.dns.active, &self.policy.dns.passive);
-        let result = match &answer {
-            Answer::Addresses(addresses) => {
-                addresses.first().map_or_else(|| "none".to_owned(), ToString::to_string)
-            }
-            Answer::None => "none".to_owned(),
-            Answer::Unknown(_) => "error".to_owned(),
-        };
+        let result = answer.to_string();
         if self.state.dns_result.as_ref() != Some(&result) {
             self.state.dns_result = Some(result.clone());
             let word = match seen {

@@ -4,6 +4,7 @@
 //! even look up the self-test name says something about our network and nothing about the global load balancer.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
@@ -19,6 +20,20 @@ pub enum Answer {
     None,
     /// No quorum, and why.
     Unknown(String),
+}
+
+impl fmt::Display for Answer {
+    /// The first address, `none` or `error`, as the predecessor tells it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Addresses(addresses) => match addresses.first() {
+                Some(first) => first.fmt(f),
+                None => f.write_str("none"),
+            },
+            Self::None => f.write_str("none"),
+            Self::Unknown(_) => f.write_str("error"),
+        }
+    }
 }
 
 /// What an answer means for the pair.
@@ -38,8 +53,14 @@ pub enum DnsKind {
     Unknown,
 }
 
-/// The answer that at least `need` resolvers gave alike.
+/// More than half of `count`.
+pub fn majority(count: usize) -> usize {
+    count / 2 + 1
+}
+
+/// The answer that at least `need` resolvers gave alike; 0 = more than half of those asked.
 pub fn quorum(sample: &DnsSample, need: usize) -> Answer {
+    let need = if need == 0 { majority(sample.answers.len()) } else { need };
     if sample.self_test == Some(false) {
         return Answer::Unknown("our own network cannot look up the self-test name".to_owned());
     }
@@ -55,14 +76,14 @@ pub fn quorum(sample: &DnsSample, need: usize) -> Answer {
             ResolverAnswer::Unknown(_) => {}
         }
     }
-    let mut enough = votes.iter().filter(|(_, count)| **count >= need.max(1));
+    let mut enough = votes.iter().filter(|(_, count)| **count >= need);
     match (enough.next(), enough.next()) {
         (Some((answer, _)), None) => answer.clone(),
         _ => Answer::Unknown(format!(
             "{} of {} resolvers answered, no {} of them alike",
             votes.values().sum::<usize>(),
             sample.answers.len(),
-            need.max(1)
+            need
         )),
     }
 }
