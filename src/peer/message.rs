@@ -142,10 +142,13 @@ fn message_to_wire(message: &PeerMessage) -> Value {
         PeerMessage::Dns { result } => {
             json!({"event": "dns", "result": result, "message": format!("IP CHANGE {result}")})
         }
-        PeerMessage::TransitionTo { state, generation } => {
+        PeerMessage::TransitionTo { state, generation, accept_data_loss } => {
             let mut wire = json!({"event": "transition_to", "state": state});
             if let Some(generation) = generation {
                 wire["generation"] = json!(generation);
+            }
+            if let Some(reason) = accept_data_loss {
+                wire["accept_data_loss"] = json!(reason);
             }
             wire
         }
@@ -189,6 +192,7 @@ fn message_of(frame: &Map<String, Value>) -> Option<PeerMessage> {
         "transition_to" => Some(text("state").map(|state| PeerMessage::TransitionTo {
             state,
             generation: message.get("generation").and_then(Value::as_u64).map(Generation),
+            accept_data_loss: text("accept_data_loss"),
         })),
         "confirm_happy_to_proceed" => Some(
             text("required_state")
@@ -236,7 +240,11 @@ mod tests {
             Ok(Request::Ping { status: None })
         );
         let frame = br#"{"event":"from_peer","message":{"event":"transition_to","state":"gold-standby"}}"#;
-        let message = PeerMessage::TransitionTo { state: "gold-standby".to_owned(), generation: None };
+        let message = PeerMessage::TransitionTo {
+            state: "gold-standby".to_owned(),
+            generation: None,
+            accept_data_loss: None,
+        };
         assert_eq!(decode_request(frame), Ok(Request::FromPeer { message: Some(message), stamp: None }));
     }
 
@@ -309,7 +317,11 @@ mod tests {
         let status = PeerStatus { site: "gold".to_owned(), lsn: Some(u64::MAX), ..PeerStatus::default() };
         for message in [
             PeerMessage::Dns { result: "error".to_owned() },
-            PeerMessage::TransitionTo { state: "x".to_owned(), generation: Some(Generation(7)) },
+            PeerMessage::TransitionTo {
+                state: "x".to_owned(),
+                generation: Some(Generation(7)),
+                accept_data_loss: Some("a drill".to_owned()),
+            },
             PeerMessage::Confirm { required_state: "y".to_owned(), item: r#"{"a":1}"#.to_owned() },
             PeerMessage::Yes { item: "[]".to_owned(), evidence: Some(status) },
             PeerMessage::No { item: "null".to_owned(), reason: "busy".to_owned() },

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use tokio::sync::{Mutex, broadcast, mpsc, watch};
 use tokio_util::task::TaskTracker;
+use tracing::Level;
 
 use super::clock::Clock;
 use super::diary::{Diary, Page};
@@ -24,7 +25,8 @@ use crate::model::{Action, Command, Event, Mono, Note, OutboxId, PeerStatus, Rec
 use crate::rules::Engine;
 use crate::rules::policy::Policy;
 use crate::rules::state::State;
-use crate::telemetry::metrics::Metrics;
+use crate::telemetry::Metrics;
+use crate::telemetry::log::note_line;
 
 /// A deadline that has passed already is looked at again after this.
 const LEAST_WAIT: Duration = Duration::from_millis(20);
@@ -156,12 +158,22 @@ impl Logic {
     }
 
     fn note(&self, note: Note) {
-        crate::telemetry::log::log_note(&note);
+        log_note(&note);
         self.metrics.observe_note(&note);
         if let Note::Answer { ticket, accepted, message } = &note {
             self.desk.answer(*ticket, *accepted, message.clone());
         }
         // Nobody listening is fine.
         let _ = self.windows.notes.send(note);
+    }
+}
+
+fn log_note(note: &Note) {
+    let (level, line) = note_line(note);
+    match level {
+        Level::ERROR => tracing::error!("{line}"),
+        Level::WARN => tracing::warn!("{line}"),
+        Level::INFO => tracing::info!("{line}"),
+        _ => tracing::debug!("{line}"),
     }
 }
