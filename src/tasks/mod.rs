@@ -4,6 +4,9 @@
 //! outside; the supervisor restarts it where it failed. To add a task: a variant here, its arm in the agent's spawn
 //! table, its file.
 
+pub mod kube_watch;
+pub mod tekton_watch;
+
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
