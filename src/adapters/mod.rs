@@ -5,3 +5,4 @@ pub mod patroni;
 pub mod portal;
 pub mod resolver;
 pub mod tekton;
+pub mod kube;
