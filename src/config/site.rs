@@ -40,7 +40,8 @@ pub const CONSENT_TIMEOUT_SECONDS: &str = "CONSENT_TIMEOUT_SECONDS";
 /// Facts about a database older than this many seconds are unknown (default 15).
 pub const FRESH_SECONDS: &str = "FRESH_SECONDS";
 
-const DEFAULT_PROCESSES: &str = "logic_handler,peer_server,peer_client,peer_client_fwd,dns_watch,tick_producer";
+const DEFAULT_PROCESSES: &str =
+    "logic_handler,peer_server,peer_client,peer_client_fwd,dns_watch,tick_producer";
 
 /// The section.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -150,7 +151,8 @@ fn read_site(reader: &mut Reader<'_>, engine: bool) -> (SiteName, SiteName, Side
         reader.problem(PASSIVE_SITE, Some(&passive), format!("another name than {ACTIVE_SITE}"));
     }
     let want = format!("the name of this site: {active:?} ({ACTIVE_SITE}) or {passive:?} ({PASSIVE_SITE})");
-    let site = if engine { reader.required(KUBE_CLUSTER, &want) } else { reader.text_or(KUBE_CLUSTER, &active) };
+    let site =
+        if engine { reader.required(KUBE_CLUSTER, &want) } else { reader.text_or(KUBE_CLUSTER, &active) };
     let side = if site == passive { Side::Passive } else { Side::Active };
     if !site.is_empty() && site != active && site != passive {
         reader.problem(KUBE_CLUSTER, Some(&site), want);
@@ -205,8 +207,11 @@ mod tests {
 
     #[test]
     fn an_unknown_process_is_named_and_the_known_ones_are_listed() {
-        let (_, problems) =
-            read_from(&[(KUBE_CLUSTER, "gold"), (ENVIRONMENT, "dev"), (PROCESS_LIST, "logic_handler,dns_wach")]);
+        let (_, problems) = read_from(&[
+            (KUBE_CLUSTER, "gold"),
+            (ENVIRONMENT, "dev"),
+            (PROCESS_LIST, "logic_handler,dns_wach"),
+        ]);
         assert_eq!(problems.len(), 1);
         assert!(problems[0].contains("dns_wach") && problems[0].contains("dns_watch"), "{problems:?}");
     }
@@ -221,7 +226,10 @@ mod tests {
     fn the_predecessors_constants_are_the_defaults() {
         let (settings, problems) = read_from(&[(KUBE_CLUSTER, "golddr"), (ENVIRONMENT, "dev")]);
         assert!(problems.is_empty(), "{problems:?}");
-        assert_eq!((settings.side, settings.health_replicas, settings.database_replicas), (Side::Passive, 2, 3));
+        assert_eq!(
+            (settings.side, settings.health_replicas, settings.database_replicas),
+            (Side::Passive, 2, 3)
+        );
         assert_eq!(settings.automation, Automation::Off);
         assert_eq!(settings.tasks.len(), 6);
     }

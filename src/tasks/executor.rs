@@ -95,11 +95,11 @@ impl Hands {
             }
             Effect::RestartMaintenancePage => {
                 let name = &names.maintenance_deployment;
-                done(kube.restart_deployment(&names.namespace, name, micros()).await, kind)
+                done(kube.restart_deployment(&names.namespace, name, &micros()).await, kind)
             }
             Effect::RestartGateway => {
                 let name = &names.gateway_deployment;
-                done(kube.restart_deployment(&names.namespace, name, micros()).await, kind)
+                done(kube.restart_deployment(&names.namespace, name, &micros()).await, kind)
             }
             Effect::RouteService(traffic) => {
                 done(kube.route_service(*traffic == Traffic::MaintenancePage).await, kind)

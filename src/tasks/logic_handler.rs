@@ -68,7 +68,7 @@ pub struct Logic {
     /// Where operators wait for answers.
     pub desk: OperatorDesk,
     /// Metrics.
-    pub metrics: Arc<Metrics>,
+    pub metrics: Metrics,
 }
 
 /// Runs the loop until the agent stops.
@@ -99,7 +99,10 @@ pub async fn run(ctx: Ctx, logic: Arc<Logic>) -> Exit {
     }
     calls.close();
     if tokio::time::timeout(DRAIN, calls.wait()).await.is_err() {
-        tracing::warn!(calls = calls.len(), "calls were still under way at the end; their outcomes are unknown");
+        tracing::warn!(
+            calls = calls.len(),
+            "calls were still under way at the end; their outcomes are unknown"
+        );
     }
     Exit::Cancelled
 }
@@ -161,7 +164,7 @@ impl Logic {
         log_note(&note);
         self.metrics.observe_note(&note);
         if let Note::Answer { ticket, accepted, message } = &note {
-            self.desk.answer(*ticket, *accepted, message.clone());
+            self.desk.answer(*ticket, *accepted, message);
         }
         // Nobody listening is fine.
         let _ = self.windows.notes.send(note);

@@ -4,11 +4,11 @@
 //! outside; the supervisor restarts it where it failed. To add a task: a variant here, its arm in the agent's spawn
 //! table, its file.
 
-
 pub mod clock;
 pub mod diary;
 pub mod dns_watch;
 pub mod executor;
+pub mod kube_store;
 pub mod kube_watch;
 pub mod logic_handler;
 pub mod patroni_worker;
