@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+mod peer_link_certs;
 mod peer_link_world;
 mod predecessor;
 
@@ -176,9 +177,10 @@ async fn a_connection_without_a_frame_is_closed_after_the_idle_time() {
     let credentials = pki.credentials(Some(pki.issue(&Leaf::new("golddr", &sans("golddr"), 1))));
     let mut silent = connect(address, "127.0.0.1", &credentials).await.unwrap();
     let mut lively = connect(address, "127.0.0.1", &credentials).await.unwrap();
-    // A control frame counts as a sign of life, and gets no pong of ours.
+    // A control ping counts as a sign of life and is answered, as the old agent's library expects within 20 s.
     while !matches!(tokio::time::timeout(Duration::from_millis(200), silent.next()).await, Ok(Some(_))) {
         lively.send(Message::Ping("x".into())).await.unwrap();
+        assert_eq!(lively.next().await.unwrap().unwrap(), Message::Pong("x".into()));
     }
     assert_eq!(ask(&mut lively, ping()).await.unwrap()["event"], "pong");
 }
@@ -330,38 +332,6 @@ async fn a_cut_line_without_a_reset_is_noticed_and_its_healing_too() {
     assert!(cut.elapsed() < Duration::from_secs(10), "too late: {:?}", cut.elapsed());
     cable.freeze(false);
     until("link up again", || gold.link() == [true, false, true]).await;
-}
-
-#[tokio::test]
-async fn certificates_are_replaced_under_load_without_the_link_going_down() {
-    let pki = Pki::new();
-    let (gold, golddr) = pair(&pki, &[]).await;
-    until("both links up", || gold.link() == [true] && golddr.link() == [true]).await;
-    let reloads = |end: &End, result| end.count("switchover_peer_certificate_reloads_total", &[result]);
-    let connects = |end: &End| end.count("switchover_peer_connections_total", &["heartbeat", "ok"]);
-
-    golddr.handled.send_replace([(gold.instance.clone(), OutboxId(u64::MAX))].into());
-    std::fs::write(pki.path("gold.crt"), "no certificate").unwrap();
-    until("the broken file was refused", || reloads(&gold, "refused") >= 1).await;
-    assert!(gold.courier.deliver(OutboxId(1), &dns("none")).await.is_ok());
-    assert_eq!(connects(&gold), 1, "the old certificate stays in use");
-
-    for site in ["gold", "golddr"] {
-        pki.write(site, &pki.issue(&Leaf::new(site, &sans(site), 1)));
-    }
-    let mut delivered = 0;
-    let start = Instant::now();
-    while reloads(&gold, "loaded") == 0 || reloads(&golddr, "loaded") == 0 {
-        let sent = gold.courier.deliver(OutboxId(delivered + 2), &dns("none")).await;
-        delivered += u64::from(sent.is_ok());
-        assert!(start.elapsed() < peer_link_world::LAST_RESORT, "never reloaded");
-    }
-    assert!(delivered > 0);
-    // Each side reconnects for its own replacement and for the peer's, which may fall together.
-    until("reconnected", || connects(&gold) >= 2 && connects(&golddr) >= 2).await;
-    assert!(gold.courier.deliver(OutboxId(9999), &dns("none")).await.is_ok());
-    assert!(connects(&gold) <= 3 && connects(&golddr) <= 3);
-    assert_eq!((gold.link(), golddr.link()), (vec![true], vec![true]), "no heartbeat was missed");
 }
 
 #[tokio::test]

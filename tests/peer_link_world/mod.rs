@@ -201,6 +201,14 @@ impl End {
             .sum()
     }
 
+    /// A gauge's value; its label ends as told.
+    pub fn gauge(&self, name: &str, label: &str) -> f64 {
+        let families = self.registry.gather();
+        let mut series = families.iter().filter(|family| family.name() == name).flat_map(|f| f.get_metric());
+        let found = series.find(|metric| metric.get_label()[0].value().ends_with(label));
+        found.unwrap().get_gauge().get_value()
+    }
+
     pub fn refused(&self, reason: &str) -> u64 {
         self.count("switchover_peer_refused_handshakes_total", &[reason])
     }
