@@ -102,6 +102,9 @@ async fn an_old_server_gets_heartbeats_and_messages_and_acknowledges_nothing() {
     let answer = gold.courier.deliver(OutboxId(1), &dns("none")).await;
     assert_eq!(answer, Ok(Detail::PeerAnswered { acknowledged: false }));
     assert_eq!(old.messages(), [json!({"event": "dns", "result": "none", "message": "IP CHANGE none"})]);
+    let order = PeerMessage::TransitionTo { state: "gold-standby".to_owned(), generation: None };
+    gold.courier.deliver(OutboxId(2), &order).await.unwrap();
+    until("the old agent obeys", || old.shared.record.lock().unwrap().transition == "gold-standby").await;
     until("several heartbeats", || old.shared.received.lock().unwrap().len() > 3).await;
     let received = old.shared.received.lock().unwrap().clone();
     let names: Vec<&Value> = received.iter().filter_map(|frame| frame.get("name")).collect();

@@ -142,13 +142,15 @@ impl PeerSettings {
         }
         match Material::load(&self.files, now) {
             Ok(material) => self.warnings.extend(material.warnings),
-            Err(error) => {
-                let setting = match error.file {
-                    MaterialFile::Ca => TLS_CA,
-                    MaterialFile::Certificate => TLS_LOCAL_CRT,
-                    MaterialFile::Key => TLS_LOCAL_KEY,
-                };
-                reader.problem(setting, Some(&error.path.display().to_string()), error.problem);
+            Err(errors) => {
+                for error in errors {
+                    let setting = match error.file {
+                        MaterialFile::Ca => TLS_CA,
+                        MaterialFile::Certificate => TLS_LOCAL_CRT,
+                        MaterialFile::Key => TLS_LOCAL_KEY,
+                    };
+                    reader.problem(setting, Some(&error.path.display().to_string()), error.problem);
+                }
             }
         }
         if self.client_auth == ClientAuth::AcceptMissing {
