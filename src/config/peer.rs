@@ -111,9 +111,9 @@ impl PeerSettings {
             max_connections: reader.integer(PEER_MAX_CONNECTIONS, 32, 4, 1024) as usize,
             warnings: Vec::new(),
         };
-        if settings.loss_ms <= settings.ping_ms {
+        if settings.loss_ms < 2 * settings.ping_ms {
             let value = (settings.loss_ms as f64 / 1000.0).to_string();
-            let want = format!("more than {PEER_PING_SECONDS}, or every heartbeat comes too late");
+            let want = format!("at least twice {PEER_PING_SECONDS}, or one slow answer is a lost peer");
             reader.problem(PEER_LOSS_SECONDS, Some(&value), want);
         }
         if needed {
@@ -142,13 +142,15 @@ impl PeerSettings {
         }
         match Material::load(&self.files, now) {
             Ok(material) => self.warnings.extend(material.warnings),
-            Err(error) => {
-                let setting = match error.file {
-                    MaterialFile::Ca => TLS_CA,
-                    MaterialFile::Certificate => TLS_LOCAL_CRT,
-                    MaterialFile::Key => TLS_LOCAL_KEY,
-                };
-                reader.problem(setting, Some(&error.path.display().to_string()), error.problem);
+            Err(errors) => {
+                for error in errors {
+                    let setting = match error.file {
+                        MaterialFile::Ca => TLS_CA,
+                        MaterialFile::Certificate => TLS_LOCAL_CRT,
+                        MaterialFile::Key => TLS_LOCAL_KEY,
+                    };
+                    reader.problem(setting, Some(&error.path.display().to_string()), error.problem);
+                }
             }
         }
         if self.client_auth == ClientAuth::AcceptMissing {
@@ -182,4 +184,149 @@ fn choice<T: Copy>(reader: &mut Reader<'_>, name: &str, words: &[(&str, T)]) -> 
         reader.problem(name, Some(&text), known.join(" or "));
         default
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::path::Path;
+    use std::time::{Duration, SystemTime};
+
+    use super::*;
+    use crate::peer::certs::{DevCa, Leaf, PemPair};
+
+    const YEAR_MS: u64 = 365 * 24 * 3600 * 1000;
+
+    fn now() -> Wall {
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
+        Wall(since.as_millis() as u64)
+    }
+
+    fn leaf() -> Leaf {
+        Leaf::new("gold", &["gold.test".to_owned()], 30)
+    }
+
+    /// A directory with a CA and the pair that `make` gives, and the settings that name them.
+    fn site(make: impl Fn(&DevCa) -> PemPair) -> (tempfile::TempDir, BTreeMap<String, String>) {
+        let dir = tempfile::tempdir().unwrap();
+        let ca = DevCa::new("test", 60).unwrap();
+        let pair = make(&ca);
+        for (file, text) in
+            [("ca.crt", ca.pem().certificate), ("gold.crt", pair.certificate), ("gold.key", pair.key)]
+        {
+            std::fs::write(dir.path().join(file), text).unwrap();
+        }
+        let at = |file: &str| dir.path().join(file).display().to_string();
+        let env = [
+            (TLS_CA, at("ca.crt")),
+            (TLS_LOCAL_CRT, at("gold.crt")),
+            (TLS_LOCAL_KEY, at("gold.key")),
+            (PEER_HOST, "golddr.test".to_owned()),
+        ];
+        let env = env.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        (dir, env)
+    }
+
+    fn read(env: &BTreeMap<String, String>, now: Wall) -> (PeerSettings, Vec<String>) {
+        let mut reader = Reader::new(env);
+        let settings = PeerSettings::read(&mut reader, true, now);
+        (settings, reader.into_problems().iter().map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn defaults_are_the_predecessors_port_and_the_strict_choices() {
+        let (_dir, env) = site(|ca| ca.issue(&leaf()).unwrap());
+        let (settings, problems) = read(&env, now());
+        assert_eq!(problems, [""; 0]);
+        assert_eq!(settings.warnings, [""; 0]);
+        assert_eq!((settings.port, settings.listen.to_string()), (8765, "0.0.0.0:8765".to_owned()));
+        assert_eq!((settings.client_auth, settings.tls_min), (ClientAuth::Require, TlsMin::V13));
+        assert_eq!((settings.ping_ms, settings.loss_ms, settings.forward_ms), (1000, 3000, 5000));
+        assert_eq!(settings.san.to_str(), "golddr.test");
+    }
+
+    #[test]
+    fn everything_missing_is_named_at_once_and_only_where_it_is_needed() {
+        let env = BTreeMap::new();
+        let (_, problems) = read(&env, now());
+        let names: Vec<&str> = problems.iter().filter_map(|problem| problem.split(' ').next()).collect();
+        assert_eq!(names, [TLS_CA, TLS_LOCAL_CRT, TLS_LOCAL_KEY, PEER_HOST]);
+        let mut reader = Reader::new(&env);
+        PeerSettings::read(&mut reader, false, now());
+        assert_eq!(reader.into_problems(), []);
+    }
+
+    #[test]
+    fn malformed_values_say_what_would_be_right() {
+        let (_dir, mut env) = site(|ca| ca.issue(&leaf()).unwrap());
+        for (name, value) in [
+            (PEER_PORT, "0"),
+            (PEER_LISTEN, "8765"),
+            (PEER_CLIENT_AUTH, "never"),
+            (PEER_TLS_MIN, "1.1"),
+            (PEER_SAN, "not a name"),
+            (PEER_LOSS_SECONDS, "1.5"),
+        ] {
+            env.insert(name.to_owned(), value.to_owned());
+        }
+        let (_, problems) = read(&env, now());
+        assert_eq!(
+            problems,
+            [
+                r#"PEER_SAN="not a name": a DNS name or an IP address"#,
+                r#"PEER_PORT="0": a whole number from 1 to 65535"#,
+                r#"PEER_LISTEN="8765": an address and a port such as 0.0.0.0:8765"#,
+                r#"PEER_CLIENT_AUTH="never": require or accept-missing"#,
+                r#"PEER_TLS_MIN="1.1": 1.3 or 1.2"#,
+                r#"PEER_LOSS_SECONDS="1.5": at least twice PEER_PING_SECONDS, or one slow answer is a lost peer"#,
+            ]
+        );
+    }
+
+    #[test]
+    fn unusable_files_are_problems_of_the_setting_that_names_them() {
+        let pair = |ca: &DevCa| ca.issue(&leaf()).unwrap();
+        let overwrite = |dir: &Path, file: &str, text: &str| std::fs::write(dir.join(file), text).unwrap();
+        let foreign = DevCa::new("other", 1).unwrap().issue(&leaf()).unwrap();
+
+        let (dir, env) = site(pair);
+        overwrite(dir.path(), "gold.key", &foreign.key);
+        let (_, problems) = read(&env, now());
+        assert!(problems[0].starts_with(TLS_LOCAL_KEY) && problems[0].contains("must be the key of"));
+        assert!(!problems[0].contains("PRIVATE KEY-----"), "a key never shows");
+
+        let (dir, env) = site(pair);
+        overwrite(dir.path(), "ca.crt", "not PEM");
+        let (_, problems) = read(&env, now());
+        assert!(problems[0].starts_with(TLS_CA) && problems[0].contains("at least one certificate"));
+
+        let (dir, env) = site(pair);
+        std::fs::remove_file(dir.path().join("gold.crt")).unwrap();
+        let (_, problems) = read(&env, now());
+        assert!(
+            problems[0].starts_with(TLS_LOCAL_CRT) && problems[0].contains("must be a readable PEM file")
+        );
+    }
+
+    #[test]
+    fn a_certificate_out_of_its_time_is_a_problem() {
+        let (_dir, env) = site(|ca| ca.issue(&leaf().expired()).unwrap());
+        let (_, problems) = read(&env, now());
+        assert!(problems[0].starts_with(TLS_LOCAL_CRT) && problems[0].contains("expired on"), "{problems:?}");
+        let (_dir, env) = site(|ca| ca.issue(&leaf()).unwrap());
+        let (_, problems) = read(&env, Wall(now().0 - YEAR_MS));
+        assert!(problems[0].contains("is not before"), "{problems:?}");
+        let (_, problems) = read(&env, Wall(now().0 + YEAR_MS));
+        assert!(problems[0].starts_with(TLS_CA), "the authority is older still: {problems:?}");
+    }
+
+    #[test]
+    fn a_migration_warns_and_goes_on() {
+        let (_dir, mut env) = site(|ca| ca.issue(&leaf().server_only()).unwrap());
+        env.insert(PEER_CLIENT_AUTH.to_owned(), "accept-missing".to_owned());
+        let (settings, problems) = read(&env, Wall(now().0 + Duration::from_secs(1).as_millis() as u64));
+        assert_eq!(problems, [""; 0]);
+        assert!(settings.warnings[0].contains("lacks clientAuth"), "{:?}", settings.warnings);
+        assert!(settings.warnings[1].starts_with(PEER_CLIENT_AUTH), "{:?}", settings.warnings);
+    }
 }

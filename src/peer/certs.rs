@@ -139,6 +139,13 @@ impl DevCa {
     }
 }
 
+/// Names and addresses under which a site's agent is dialled on a developer's machine: the site's name, the usual
+/// names of its container, loopback.
+pub fn development_sans(site: &str) -> Vec<String> {
+    let names = [site, &format!("agent-{site}"), &format!("switchover-agent-{site}"), "localhost"];
+    names.iter().chain(&["127.0.0.1", "::1"]).map(|name| (*name).to_owned()).collect()
+}
+
 /// Certificates that were never written anywhere.
 pub struct InMemory {
     /// The authority's certificate and key.

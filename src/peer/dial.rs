@@ -95,27 +95,34 @@ async fn connect(settings: &PeerSettings, tls: &PeerTls) -> Result<PeerSocket, D
     Ok(socket)
 }
 
-/// A TCP connection to the first address that takes one.
+/// Looks the peer's name up and connects to one of its addresses.
 async fn reach(settings: &PeerSettings) -> Result<(TcpStream, SocketAddr), DialError> {
     let lookup = tokio::net::lookup_host((settings.host.as_str(), settings.port));
     let addresses: Vec<SocketAddr> = lookup
         .await
         .map_err(|error| DialError::Lookup { host: settings.host.clone(), why: error.to_string() })?
         .collect();
+    if addresses.is_empty() {
+        return Err(DialError::Lookup { host: settings.host.clone(), why: "it has no address".to_owned() });
+    }
+    first_open(&addresses).await
+}
+
+/// A TCP connection to the first address that takes one.
+async fn first_open(addresses: &[SocketAddr]) -> Result<(TcpStream, SocketAddr), DialError> {
     let mut tried = Vec::new();
     for address in addresses {
         match timeout(PER_ADDRESS, TcpStream::connect(address)).await {
             Ok(Ok(stream)) => {
                 // Frames are small and each waits for its answer; Nagle would only delay them.
                 stream.set_nodelay(true).ok();
-                return Ok((stream, address));
+                return Ok((stream, *address));
             }
             Ok(Err(error)) => tried.push(format!("{address} ({error})")),
             Err(_) => tried.push(format!("{address} (no answer)")),
         }
     }
-    let none = format!("{}: the name has no address", settings.host);
-    Err(DialError::Connect(if tried.is_empty() { none } else { tried.join(", ") }))
+    Err(DialError::Connect(tried.join(", ")))
 }
 
 /// The next text or binary frame.
@@ -145,4 +152,25 @@ pub async fn close(mut socket: PeerSocket) {
         }
     };
     timeout(CLOSE_WAIT, goodbye).await.ok();
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn every_address_is_tried_and_named_where_none_answers() {
+        let open = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let open = (open.local_addr().unwrap(), open);
+        // Bound and not listening: a connection is refused, and nobody else can take the port.
+        let closed = tokio::net::TcpSocket::new_v4().unwrap();
+        closed.bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        let refused = closed.local_addr().unwrap();
+        let (_, reached) = first_open(&[refused, open.0]).await.unwrap();
+        assert_eq!(reached, open.0);
+        let error = first_open(&[refused, refused]).await.unwrap_err().to_string();
+        assert_eq!(error.matches(&refused.to_string()).count(), 2, "{error}");
+    }
 }

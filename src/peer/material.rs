@@ -73,17 +73,10 @@ impl RawMaterial {
     /// # Errors
     /// [`MaterialError`] for the first file that cannot be read.
     pub fn read(paths: &MaterialPaths) -> Result<Self, MaterialError> {
-        let read = |file, path: &Path| {
-            std::fs::read(path).map_err(|error| MaterialError {
-                file,
-                path: path.to_owned(),
-                problem: format!("must be a readable PEM file ({error})"),
-            })
-        };
         Ok(Self {
-            ca: read(MaterialFile::Ca, &paths.ca)?,
-            certificate: read(MaterialFile::Certificate, &paths.certificate)?,
-            key: read(MaterialFile::Key, &paths.key)?,
+            ca: read_file(MaterialFile::Ca, &paths.ca)?,
+            certificate: read_file(MaterialFile::Certificate, &paths.certificate)?,
+            key: read_file(MaterialFile::Key, &paths.key)?,
         })
     }
 }
@@ -107,56 +100,65 @@ impl Material {
     /// Parses the files and checks that they fit together and are valid at `now`.
     ///
     /// # Errors
-    /// [`MaterialError`] naming the file: not PEM, no certificate or key in it, not valid now, key and certificate
-    /// that do not belong together, a certificate for neither TLS role.
+    /// [`MaterialError`] naming the first file at fault: not PEM, no certificate or key in it, not valid now, key
+    /// and certificate that do not belong together, a certificate for neither TLS role.
     pub fn parse(raw: &RawMaterial, paths: &MaterialPaths, now: Wall) -> Result<Self, MaterialError> {
-        let fault =
-            |file, path: &Path, problem: String| MaterialError { file, path: path.to_owned(), problem };
-        let ca_fault = |problem| fault(MaterialFile::Ca, &paths.ca, problem);
-        let crt_fault = |problem| fault(MaterialFile::Certificate, &paths.certificate, problem);
-        let key_fault = |problem| fault(MaterialFile::Key, &paths.key, problem);
+        let authorities = authorities(&raw.ca, &paths.ca, now)?;
+        let chain = own_chain(&raw.certificate, &paths.certificate, now)?;
+        let key = private_key(&raw.key, &paths.key)?;
+        Self::assemble(authorities, chain, key, paths)
+    }
 
-        let authorities = certificates(&raw.ca).map_err(ca_fault)?;
-        let mut roots = RootCertStore::empty();
-        let mut ca_expiry = i64::MAX;
-        for authority in authorities {
-            ca_expiry = ca_expiry.min(facts(&authority, now).map_err(ca_fault)?.expiry);
-            roots
-                .add(authority)
-                .map_err(|error| ca_fault(format!("holds an unusable authority ({error})")))?;
+    /// Reads and parses the files for the configuration check.
+    ///
+    /// # Errors
+    /// As [`Material::parse`], for all files at once.
+    pub fn load(paths: &MaterialPaths, now: Wall) -> Result<Self, Vec<MaterialError>> {
+        let authorities =
+            read_file(MaterialFile::Ca, &paths.ca).and_then(|raw| authorities(&raw, &paths.ca, now));
+        let chain = read_file(MaterialFile::Certificate, &paths.certificate)
+            .and_then(|raw| own_chain(&raw, &paths.certificate, now));
+        let key = read_file(MaterialFile::Key, &paths.key).and_then(|raw| private_key(&raw, &paths.key));
+        match (authorities, chain, key) {
+            (Ok(authorities), Ok(chain), Ok(key)) => {
+                Self::assemble(authorities, chain, key, paths).map_err(|error| vec![error])
+            }
+            (authorities, chain, key) => {
+                Err([authorities.err(), chain.err(), key.err()].into_iter().flatten().collect())
+            }
         }
+    }
 
-        let chain = certificates(&raw.certificate).map_err(crt_fault)?;
-        let own = facts(&chain[0], now).map_err(crt_fault)?;
-        if !own.server_auth && !own.client_auth {
-            return Err(crt_fault(
-                "its extendedKeyUsage must hold serverAuth and clientAuth, and holds neither".to_owned(),
-            ));
-        }
+    /// Joins the parts; the key must be the certificate's.
+    fn assemble(
+        (roots, ca_expiry): (RootCertStore, i64),
+        (chain, own): (Vec<CertificateDer<'static>>, Facts),
+        key: PrivateKeyDer<'static>,
+        paths: &MaterialPaths,
+    ) -> Result<Self, MaterialError> {
+        let provider = rustls::crypto::ring::default_provider();
+        let identity = CertifiedKey::from_der(chain, key, &provider).map_err(|error| {
+            let problem = match error {
+                rustls::Error::InconsistentKeys(_) => {
+                    format!("must be the key of the certificate {}", paths.certificate.display())
+                }
+                other => format!("must be an ECDSA, RSA or Ed25519 key ({other})"),
+            };
+            MaterialError { file: MaterialFile::Key, path: paths.key.clone(), problem }
+        })?;
         let mut warnings = Vec::new();
+        let certificate = paths.certificate.display();
         if !own.client_auth {
             warnings.push(format!(
-                "{}: extendedKeyUsage lacks clientAuth: a peer that requires client certificates will refuse us; \
-                 issue it with serverAuth and clientAuth",
-                paths.certificate.display()
+                "{certificate}: extendedKeyUsage lacks clientAuth: a peer that requires client certificates will \
+                 refuse us; issue it with serverAuth and clientAuth"
             ));
         }
         if !own.server_auth {
             warnings.push(format!(
-                "{}: extendedKeyUsage lacks serverAuth: the peer will not connect to us",
-                paths.certificate.display()
+                "{certificate}: extendedKeyUsage lacks serverAuth: the peer will not connect to us"
             ));
         }
-
-        let key = PrivateKeyDer::from_pem_slice(&raw.key)
-            .map_err(|_| key_fault("must hold a private key in PEM form".to_owned()))?;
-        let provider = rustls::crypto::ring::default_provider();
-        let identity = CertifiedKey::from_der(chain, key, &provider).map_err(|error| match error {
-            rustls::Error::InconsistentKeys(_) => {
-                key_fault(format!("must be the key of the certificate {}", paths.certificate.display()))
-            }
-            other => key_fault(format!("must be an ECDSA, RSA or Ed25519 key ({other})")),
-        })?;
         Ok(Self {
             roots: Arc::new(roots),
             identity: Arc::new(identity),
@@ -165,14 +167,57 @@ impl Material {
             warnings,
         })
     }
+}
 
-    /// Reads and parses the files.
-    ///
-    /// # Errors
-    /// As [`RawMaterial::read`] and [`Material::parse`].
-    pub fn load(paths: &MaterialPaths, now: Wall) -> Result<Self, MaterialError> {
-        Self::parse(&RawMaterial::read(paths)?, paths, now)
+fn read_file(file: MaterialFile, path: &Path) -> Result<Vec<u8>, MaterialError> {
+    std::fs::read(path).map_err(|error| MaterialError {
+        file,
+        path: path.to_owned(),
+        problem: format!("must be a readable PEM file ({error})"),
+    })
+}
+
+/// The authorities and the end of validity of the one that ends first. An expired one beside a valid one is what a
+/// replacement of the authority looks like near its end, so only a file without a valid authority is at fault.
+fn authorities(raw: &[u8], path: &Path, now: Wall) -> Result<(RootCertStore, i64), MaterialError> {
+    let fault = |problem| MaterialError { file: MaterialFile::Ca, path: path.to_owned(), problem };
+    let (mut roots, mut expiry, mut complaint) = (RootCertStore::empty(), i64::MAX, String::new());
+    for authority in certificates(raw).map_err(fault)? {
+        match facts(&authority, now) {
+            Ok(facts) => {
+                expiry = expiry.min(facts.expiry);
+                roots
+                    .add(authority)
+                    .map_err(|error| fault(format!("holds an unusable authority ({error})")))?;
+            }
+            Err(problem) => complaint = problem,
+        }
     }
+    if roots.is_empty() { Err(fault(complaint)) } else { Ok((roots, expiry)) }
+}
+
+/// Our certificate with its intermediates, and what it says about itself.
+fn own_chain(
+    raw: &[u8],
+    path: &Path,
+    now: Wall,
+) -> Result<(Vec<CertificateDer<'static>>, Facts), MaterialError> {
+    let fault = |problem| MaterialError { file: MaterialFile::Certificate, path: path.to_owned(), problem };
+    let chain = certificates(raw).map_err(fault)?;
+    let own = facts(&chain[0], now).map_err(fault)?;
+    if !own.server_auth && !own.client_auth {
+        let want = "its extendedKeyUsage must hold serverAuth and clientAuth, and holds neither";
+        return Err(fault(want.to_owned()));
+    }
+    Ok((chain, own))
+}
+
+fn private_key(raw: &[u8], path: &Path) -> Result<PrivateKeyDer<'static>, MaterialError> {
+    PrivateKeyDer::from_pem_slice(raw).map_err(|_| MaterialError {
+        file: MaterialFile::Key,
+        path: path.to_owned(),
+        problem: "must hold a private key in PEM form".to_owned(),
+    })
 }
 
 /// What a certificate says about itself.

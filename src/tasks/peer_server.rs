@@ -12,7 +12,7 @@ use std::time::Duration;
 use futures_util::{SinkExt, StreamExt};
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, interval, timeout};
 use tokio_rustls::TlsAcceptor;
@@ -32,6 +32,9 @@ use crate::peer::tls::{self, ClientAuth};
 
 /// A client that does not get through TLS and the websocket upgrade in this time holds a slot for nothing.
 const HANDSHAKE: Duration = Duration::from_secs(10);
+/// Handshakes under way per session allowed: strangers who open connections and say nothing must not take the
+/// places of sessions.
+const HANDSHAKES_PER_SESSION: usize = 4;
 /// How long the acknowledgement of a message waits for the engine, and a message for a place on the bus.
 const HANDLED_WAIT: Duration = Duration::from_secs(1);
 /// How long an answer may take to leave; a peer that does not read is not waited for.
@@ -55,8 +58,9 @@ pub async fn run(ctx: Ctx, settings: Arc<PeerSettings>, shared: PeerShared) -> E
 
 /// Serves a listener that is bound already, until cancelled.
 pub async fn serve(ctx: Ctx, listener: TcpListener, settings: Arc<PeerSettings>, shared: PeerShared) -> Exit {
+    let handshakes = Arc::new(Semaphore::new(settings.max_connections * HANDSHAKES_PER_SESSION));
     let slots = Arc::new(Semaphore::new(settings.max_connections));
-    let server = Arc::new(Server { ctx: ctx.clone(), settings, shared, logged: Mutex::default() });
+    let server = Arc::new(Server { ctx: ctx.clone(), settings, shared, slots, logged: Mutex::default() });
     let mut sessions = JoinSet::new();
     let mut reminder = interval(MIGRATION_REMINDER);
     let fresh = server.shared.tls.keep_fresh(&ctx.cancel);
@@ -70,15 +74,12 @@ pub async fn serve(ctx: Ctx, listener: TcpListener, settings: Arc<PeerSettings>,
             }
             Some(_) = sessions.join_next(), if !sessions.is_empty() => {}
             accepted = listener.accept() => match accepted {
-                Ok((stream, from)) => match slots.clone().try_acquire_owned() {
-                    Ok(slot) => {
+                Ok((stream, from)) => match handshakes.clone().try_acquire_owned() {
+                    Ok(permit) => {
                         let server = server.clone();
-                        sessions.spawn(async move {
-                            server.session(stream, from).await;
-                            drop(slot);
-                        });
+                        sessions.spawn(async move { server.session(stream, from, permit).await });
                     }
-                    Err(_) => server.refuse(from, "too-many", "all connections are in use"),
+                    Err(_) => server.refuse(from, "too-many", "too many handshakes are under way"),
                 },
                 Err(error) => {
                     // Out of descriptors, most likely: accepting again at once would only spin.
@@ -98,10 +99,14 @@ struct Server {
     ctx: Ctx,
     settings: Arc<PeerSettings>,
     shared: PeerShared,
+    slots: Arc<Semaphore>,
     logged: Mutex<BTreeMap<&'static str, Instant>>,
 }
 
 type Socket = WebSocketStream<TlsStream<TcpStream>>;
+
+/// A connection, whether the client proved to be the peer, and its place among the sessions.
+type Opened = (Socket, bool, OwnedSemaphorePermit);
 
 /// Why we close a connection: the code and what to log.
 struct Closing {
@@ -120,6 +125,10 @@ impl Server {
     fn refuse(&self, from: SocketAddr, reason: &'static str, why: &str) {
         self.shared.metrics.refused.with_label_values(&[reason]).inc();
         self.shared.metrics.connections.with_label_values(&["in", "refused"]).inc();
+        if reason == "closed" {
+            // Load balancers and probes connect and go away.
+            return tracing::debug!(%from, why, "peer_server: a connection ended before its handshake");
+        }
         let now = Instant::now();
         let mut logged = self.logged.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if logged.get(reason).is_some_and(|last| now.duration_since(*last) < REFUSAL_LOG_PAUSE) {
@@ -129,13 +138,14 @@ impl Server {
         tracing::warn!(%from, reason, why, "peer_server refused a connection");
     }
 
-    async fn session(&self, stream: TcpStream, from: SocketAddr) {
+    async fn session(&self, stream: TcpStream, from: SocketAddr, permit: OwnedSemaphorePermit) {
         let mut generation = self.shared.tls.generation();
-        let (socket, authenticated) = match timeout(HANDSHAKE, self.handshake(stream)).await {
+        let (socket, authenticated, _slot) = match timeout(HANDSHAKE, self.handshake(stream)).await {
             Ok(Ok(opened)) => opened,
             Ok(Err((reason, why))) => return self.refuse(from, reason, &why),
             Err(_) => return self.refuse(from, "timeout", "the handshake took too long"),
         };
+        drop(permit);
         let result = if authenticated { "accepted" } else { "accepted-unauthenticated" };
         self.shared.metrics.connections.with_label_values(&["in", result]).inc();
         let mut session = Session { server: self, socket, from, authenticated, lines: 0 };
@@ -163,18 +173,23 @@ impl Server {
     }
 
     /// TLS and the websocket upgrade; the flag tells whether the client proved to be the peer.
-    async fn handshake(&self, stream: TcpStream) -> Result<(Socket, bool), (&'static str, String)> {
+    async fn handshake(&self, stream: TcpStream) -> Result<Opened, (&'static str, String)> {
         stream.set_nodelay(true).ok();
         let stream = TlsAcceptor::from(self.shared.tls.server())
             .accept(stream)
             .await
             .map_err(|error| (tls::refusal(&error), error.to_string()))?;
         let authenticated = stream.get_ref().1.peer_certificates().is_some_and(|chain| !chain.is_empty());
+        let slot = self
+            .slots
+            .clone()
+            .try_acquire_owned()
+            .map_err(|_| ("too-many", "all connections are in use".to_owned()))?;
         let config = Some(crate::peer::websocket_config());
         let socket = tokio_tungstenite::accept_async_with_config(stream, config)
             .await
             .map_err(|error| ("not-websocket", error.to_string()))?;
-        Ok((socket, authenticated))
+        Ok((socket, authenticated, slot))
     }
 }
 
