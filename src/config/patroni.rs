@@ -67,10 +67,10 @@ pub fn read(reader: &mut Reader<'_>, needed: bool) -> PatroniSettings {
 }
 
 fn base(reader: &mut Reader<'_>, needed: bool) -> Option<String> {
+    let port = reader.integer(PATRONI_LOCAL_PORT, 8008, 1, 65_535);
     if reader.text(PATRONI_LOCAL_API).is_some() {
         return reader.http_url(PATRONI_LOCAL_API);
     }
-    let port = reader.integer(PATRONI_LOCAL_PORT, 8008, 1, 65_535);
     match reader.text(PATRONI_LOCAL_HOST) {
         Some(host) => {
             let host = if host.parse::<std::net::Ipv6Addr>().is_ok() { format!("[{host}]") } else { host };
@@ -144,6 +144,8 @@ mod tests {
         assert_eq!(base(&both).unwrap(), "http://a");
         assert_eq!(read_from(&[], true).1, [PATRONI_LOCAL_API]);
         assert_eq!(read_from(&[], false).1, Vec::<String>::new());
+        let idle = [(PATRONI_LOCAL_API, "http://a"), (PATRONI_LOCAL_PORT, "x")];
+        assert_eq!(read_from(&idle, true).1, [PATRONI_LOCAL_PORT], "wrong even where it is not used");
         assert_eq!(read_from(&[(PATRONI_LOCAL_HOST, "a/b")], true).1, [PATRONI_LOCAL_HOST]);
     }
 
