@@ -198,3 +198,80 @@ fn address_list(reader: &mut Reader<'_>, name: &str, site: &str, dns_watch: bool
     }
     found
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    fn read_from(pairs: &[(&str, &str)], dns_watch: bool) -> (DnsSettings, Vec<String>) {
+        let map: BTreeMap<String, String> = pairs.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
+        let mut reader = Reader::new(&map);
+        let settings = read(&mut reader, dns_watch);
+        (settings, reader.into_problems().into_iter().map(|problem| problem.setting).collect())
+    }
+
+    const GOOD: [(&str, &str); 3] =
+        [(GSLB_DOMAIN, "www.dr.test."), (ACTIVE_IP, "192.0.2.1, 2001:db8::1"), (PASSIVE_IP, "192.0.2.2")];
+
+    #[test]
+    fn the_defaults_are_the_documented_ones() {
+        let (settings, problems) = read_from(&GOOD, true);
+        assert_eq!(problems, Vec::<String>::new());
+        assert_eq!(settings.domain, "www.dr.test");
+        assert_eq!((settings.poll_ms, settings.timeout_ms, settings.quorum), (5000, 2000, 0));
+        assert_eq!((settings.agree_samples, settings.agree_ms, settings.family), (3, 0, DnsFamily::Ipv4));
+        assert_eq!((settings.active.len(), settings.passive.len()), (2, 1));
+        assert!(settings.resolvers.is_none());
+    }
+
+    #[test]
+    fn dns_watch_requires_the_name_and_both_sites() {
+        assert_eq!(read_from(&[], false).1, Vec::<String>::new());
+        assert_eq!(read_from(&[], true).1, [ACTIVE_IP, PASSIVE_IP, GSLB_DOMAIN]);
+        assert_eq!(
+            read_from(&[(GSLB_DOMAIN, "x"), (ACTIVE_IP, ","), (PASSIVE_IP, "192.0.2.2")], true).1,
+            [ACTIVE_IP]
+        );
+    }
+
+    #[test]
+    fn contradictions_are_named() {
+        let with = |pairs: &[(&str, &str)]| {
+            let mut all = GOOD.to_vec();
+            all.retain(|(name, _)| pairs.iter().all(|(other, _)| other != name));
+            all.extend_from_slice(pairs);
+            read_from(&all, true).1
+        };
+        assert_eq!(with(&[(PASSIVE_IP, "192.0.2.2,192.0.2.1")]), [PASSIVE_IP]);
+        assert_eq!(with(&[(ACTIVE_IP, "gold")]), [ACTIVE_IP]);
+        assert_eq!(with(&[(DNS_RESOLVERS, "192.0.2.53,192.0.2.53:53")]), [DNS_RESOLVERS]);
+        assert_eq!(with(&[(DNS_RESOLVERS, "ns.example.org")]), [DNS_RESOLVERS]);
+        assert_eq!(with(&[(DNS_RESOLVERS, "192.0.2.53"), (DNS_QUORUM, "2")]), [DNS_QUORUM]);
+        assert_eq!(with(&[(DNS_QUORUM, "0")]), [DNS_QUORUM]);
+        assert_eq!(with(&[(DNS_QUORUM, "most")]), [DNS_QUORUM]);
+        assert_eq!(with(&[(DNS_FAMILY, "ipx")]), [DNS_FAMILY]);
+        assert_eq!(with(&[(DNS_SERVICE_URL, "ftp://x")]), [DNS_SERVICE_URL]);
+        assert_eq!(with(&[(DNS_SERVICE_URL, "http://x"), (DNS_SELF_TEST_NAME, "y")]), [DNS_SELF_TEST_NAME]);
+        assert_eq!(with(&[(DNS_AGREE_SAMPLES, "0")]), [DNS_AGREE_SAMPLES]);
+    }
+
+    #[test]
+    fn resolvers_are_written_as_people_write_them() {
+        let (settings, problems) = read_from(
+            &[(DNS_RESOLVERS, "192.0.2.53, 192.0.2.54:5353,2001:db8::53,[2001:db8::54],[2001:db8::55]:54")],
+            false,
+        );
+        assert_eq!(problems, Vec::<String>::new());
+        let shown: Vec<String> = settings.resolvers.unwrap().iter().map(ToString::to_string).collect();
+        let want = [
+            "192.0.2.53:53",
+            "192.0.2.54:5353",
+            "[2001:db8::53]:53",
+            "[2001:db8::54]:53",
+            "[2001:db8::55]:54",
+        ];
+        assert_eq!(shown, want);
+    }
+}

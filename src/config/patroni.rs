@@ -67,10 +67,10 @@ pub fn read(reader: &mut Reader<'_>, needed: bool) -> PatroniSettings {
 }
 
 fn base(reader: &mut Reader<'_>, needed: bool) -> Option<String> {
+    let port = reader.integer(PATRONI_LOCAL_PORT, 8008, 1, 65_535);
     if reader.text(PATRONI_LOCAL_API).is_some() {
         return reader.http_url(PATRONI_LOCAL_API);
     }
-    let port = reader.integer(PATRONI_LOCAL_PORT, 8008, 1, 65_535);
     match reader.text(PATRONI_LOCAL_HOST) {
         Some(host) => {
             let host = if host.parse::<std::net::Ipv6Addr>().is_ok() { format!("[{host}]") } else { host };
@@ -116,4 +116,51 @@ fn peer_port(reader: &mut Reader<'_>) -> String {
         reader.problem(PATRONI_PEER_PORT, Some(&text), "a port from 1 to 65535");
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    fn read_from(pairs: &[(&str, &str)], needed: bool) -> (PatroniSettings, Vec<String>) {
+        let map: BTreeMap<String, String> = pairs.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
+        let mut reader = Reader::new(&map);
+        let settings = read(&mut reader, needed);
+        (settings, reader.into_problems().into_iter().map(|problem| problem.setting).collect())
+    }
+
+    #[test]
+    fn the_address_comes_from_the_api_or_from_host_and_port() {
+        let base = |pairs: &[(&str, &str)]| read_from(pairs, true).0.base;
+        assert_eq!(base(&[(PATRONI_LOCAL_API, "http://h/patroni/")]).unwrap(), "http://h/patroni");
+        assert_eq!(base(&[(PATRONI_LOCAL_HOST, "h")]).unwrap(), "http://h:8008");
+        assert_eq!(
+            base(&[(PATRONI_LOCAL_HOST, "::1"), (PATRONI_LOCAL_PORT, "9")]).unwrap(),
+            "http://[::1]:9"
+        );
+        let both = [(PATRONI_LOCAL_API, "http://a"), (PATRONI_LOCAL_HOST, "h")];
+        assert_eq!(base(&both).unwrap(), "http://a");
+        assert_eq!(read_from(&[], true).1, [PATRONI_LOCAL_API]);
+        assert_eq!(read_from(&[], false).1, Vec::<String>::new());
+        let idle = [(PATRONI_LOCAL_API, "http://a"), (PATRONI_LOCAL_PORT, "x")];
+        assert_eq!(read_from(&idle, true).1, [PATRONI_LOCAL_PORT], "wrong even where it is not used");
+        assert_eq!(read_from(&[(PATRONI_LOCAL_HOST, "a/b")], true).1, [PATRONI_LOCAL_HOST]);
+    }
+
+    #[test]
+    fn user_and_password_come_together() {
+        let good = [(PATRONI_USERNAME, "u"), (PATRONI_PASSWORD, "p")];
+        assert_eq!(read_from(&good, false).0.credentials, Some(("u".to_owned(), Secret::new("p"))));
+        assert_eq!(read_from(&good[..1], false).1, [PATRONI_USERNAME]);
+        assert_eq!(read_from(&good[1..], false).1, [PATRONI_PASSWORD]);
+    }
+
+    #[test]
+    fn the_peer_port_stays_text() {
+        assert_eq!(read_from(&[], false).0.peer_port, "5432");
+        assert_eq!(read_from(&[(PATRONI_PEER_PORT, "06432")], false).0.peer_port, "06432");
+        assert_eq!(read_from(&[(PATRONI_PEER_PORT, "x")], false).1, [PATRONI_PEER_PORT]);
+    }
 }

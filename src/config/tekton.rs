@@ -99,3 +99,56 @@ fn pipeline(reader: &mut Reader<'_>) -> PipelineLimits {
         total_cap_ms: reader.integer(PIPELINE_RETRY_TOTAL_CAP_SECONDS, 900, 1, day) * 1000,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    fn read_from(pairs: &[(&str, &str)]) -> (TektonSection, Vec<String>) {
+        let map: BTreeMap<String, String> = pairs.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
+        let mut reader = Reader::new(&map);
+        let section = read(&mut reader);
+        (section, reader.into_problems().into_iter().map(|problem| problem.setting).collect())
+    }
+
+    #[test]
+    fn no_listener_is_a_choice_and_half_a_listener_is_a_problem() {
+        let (section, problems) = read_from(&[]);
+        assert!(section.trigger.is_none() && problems.is_empty());
+        let (section, problems) = read_from(&[(TEKTON_URL, "http://t")]);
+        assert!(section.trigger.is_none());
+        assert_eq!(problems, [TEKTON_GITHUB_REPO, TEKTON_GITHUB_REF, TEKTON_HMAC_SECRET]);
+    }
+
+    #[test]
+    fn an_empty_secret_is_allowed_and_warned_of() {
+        let mut env = vec![
+            (TEKTON_URL, "http://t/"),
+            (TEKTON_GITHUB_REPO, "r"),
+            (TEKTON_GITHUB_REF, "m"),
+            (TEKTON_HMAC_SECRET, ""),
+        ];
+        let (section, problems) = read_from(&env);
+        assert!(problems.is_empty() && section.trigger.is_some() && section.warnings.len() == 1);
+        env[3].1 = "s";
+        let (section, _) = read_from(&env);
+        assert!(section.warnings.is_empty());
+        assert_eq!(section.trigger.unwrap().url, "http://t/", "the path is the user's");
+    }
+
+    #[test]
+    fn a_knob_that_is_no_number_is_reported() {
+        let (section, problems) =
+            read_from(&[(PIPELINE_MAX_RETRIES, "two"), (PIPELINE_RETRY_INTERVAL_SECONDS, "")]);
+        assert_eq!(problems, [PIPELINE_MAX_RETRIES]);
+        let want = PipelineLimits {
+            retry_interval_ms: 30_000,
+            attempt_timeout_ms: 360_000,
+            max_retries: 2,
+            total_cap_ms: 900_000,
+        };
+        assert_eq!(section.pipeline, want);
+    }
+}
