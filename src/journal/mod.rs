@@ -238,7 +238,7 @@ pub enum Journal {
     /// In files.
     File(FileJournal),
     /// In a ConfigMap.
-    ConfigMap(ConfigMapJournal),
+    ConfigMap(Box<ConfigMapJournal>),
 }
 
 impl Journal {
