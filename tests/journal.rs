@@ -79,7 +79,7 @@ async fn what_was_appended_is_read_back_in_order_after_a_restart() {
 #[tokio::test]
 async fn every_edit_deletion_and_swap_is_named_with_its_line() {
     let dir = tempfile::tempdir().unwrap();
-    write(&settings(dir.path()), 1..13).await;
+    write(&settings(dir.path()), 1..15).await;
     let path = journal_files(dir.path()).remove(0);
     let good = fs::read(&path).unwrap();
     let lines: Vec<&[u8]> = good.split_inclusive(|b| *b == b'\n').collect();
@@ -94,11 +94,16 @@ async fn every_edit_deletion_and_swap_is_named_with_its_line() {
             None => None,
         }
     };
+    let mut edits = 0;
     for at in 0..good.len() {
-        let mut bad = good.clone();
-        bad[at] ^= 1 << (at % 8);
-        assert_eq!(damage(&bad), Some(line_of(at)), "byte {at}");
+        for bit in [0, 2, 5, 7] {
+            let mut bad = good.clone();
+            bad[at] ^= 1 << bit;
+            assert_eq!(damage(&bad), Some(line_of(at)), "byte {at}, bit {bit}");
+            edits += 1;
+        }
     }
+    assert!(edits >= 10_000, "{edits}");
     for gone in 0..lines.len() {
         let mut bad = lines.clone();
         bad.remove(gone);
