@@ -1,5 +1,7 @@
 //! The HTTP interface over a real socket: what everybody sees, what only an operator may do.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its builders too")]
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

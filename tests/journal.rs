@@ -1,5 +1,7 @@
 //! The journal over its whole life: written, cut, altered, shared, out of space, rotated, kept in a ConfigMap.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its builders too")]
+
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -245,10 +247,13 @@ async fn the_chain_runs_through_rotated_files_and_the_checkpoint_is_never_droppe
     assert!(open(&small).unwrap().1.damage.is_some());
 }
 
+/// `data` and the resource version.
+type Object = (BTreeMap<String, String>, u64);
+
 /// A ConfigMap in memory with the API server's habits; `lose` makes a write that works look like a failure.
 #[derive(Clone, Default)]
 struct FakeMap {
-    object: Arc<Mutex<Option<(BTreeMap<String, String>, u64)>>>,
+    object: Arc<Mutex<Option<Object>>>,
     lose: Arc<AtomicBool>,
     down: Arc<AtomicBool>,
 }

@@ -8,6 +8,7 @@
 
 pub mod chain;
 pub mod configmap;
+mod dir;
 pub mod file;
 mod scan;
 
