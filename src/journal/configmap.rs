@@ -131,7 +131,7 @@ pub async fn open(
         }
     }
     recovered.torn = None;
-    Ok((Journal::ConfigMap(journal), recovered))
+    Ok((Journal::ConfigMap(Box::new(journal)), recovered))
 }
 
 /// What the data keys hold. Both are written in one request, so there is no torn line here.

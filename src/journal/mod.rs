@@ -8,6 +8,7 @@
 
 pub mod chain;
 pub mod configmap;
+mod dir;
 pub mod file;
 mod scan;
 
@@ -238,7 +239,7 @@ pub enum Journal {
     /// In files.
     File(FileJournal),
     /// In a ConfigMap.
-    ConfigMap(ConfigMapJournal),
+    ConfigMap(Box<ConfigMapJournal>),
 }
 
 impl Journal {

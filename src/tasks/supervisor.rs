@@ -337,6 +337,15 @@ impl Supervisor {
     /// Asks one task after the other to end and aborts those that do not in time.
     async fn stop(&mut self, set: &mut JoinSet<Turn>) -> Vec<TaskName> {
         let mut aborted = Vec::new();
+        // who waits for a restart has nothing to end
+        for index in 0..self.tasks.len() {
+            let name = self.tasks[index].name;
+            let waits = self.table.borrow().get(&name).is_some_and(|s| s.state == TaskState::BackingOff);
+            if waits && let Some(handle) = self.tasks[index].handle.take() {
+                handle.abort();
+                self.publish(name, TaskState::Failed, None);
+            }
+        }
         for index in 0..self.tasks.len() {
             let (name, limit) = (self.tasks[index].name, self.tasks[index].policy.stop_limit);
             self.tasks[index].policy.cancel.cancel();

@@ -174,7 +174,8 @@ mod tests {
 
     #[test]
     fn a_text_line_has_the_old_shape() {
-        let now: jiff::Zoned = "2026-11-21T06:53:57.042+00:00[UTC]".parse().unwrap();
+        let now: jiff::Timestamp = "2026-11-21T06:53:57.042Z".parse().unwrap();
+        let now = now.to_zoned(jiff::tz::TimeZone::UTC);
         assert_eq!(
             head(&now, Level::INFO, "switchover_agent::tasks::dns_watch", false),
             "2026-11-21 06:53:57,042 [INFO ] dns_watch            "
