@@ -140,13 +140,12 @@ impl Pipelines {
         let mut left = Vec::new();
         for run in std::mem::take(&mut self.runs) {
             let Some(object) = store.get("pipelineruns", namespace, &run.name).cloned() else { continue };
+            let started_ms = run.created_ms + settings.delays.run_start_ms;
             let wish = text(&object, "/spec/status");
             let ending = if matches!(wish.as_str(), "Cancelled" | "CancelledRunFinally" | "StoppedRunFinally")
             {
                 Some(("False", "Cancelled", format!("PipelineRun {:?} was cancelled", run.name)))
-            } else if run.hangs || hang || now.0 < run.created_ms + settings.delays.run_start_ms {
-                None
-            } else if now.0 < run.created_ms + settings.delays.run_start_ms + settings.delays.run_ms {
+            } else if run.hangs || hang || now.0 < started_ms + settings.delays.run_ms {
                 None
             } else if run.fails {
                 Some((
@@ -168,8 +167,7 @@ impl Pipelines {
                 }
                 continue;
             }
-            let started = now.0 >= run.created_ms + settings.delays.run_start_ms;
-            if started && reason(&object) == "Started" {
+            if now.0 >= started_ms && reason(&object) == "Started" {
                 let message = "Tasks Completed: 0 (Failed: 0, Cancelled 0), Incomplete: 2, Skipped: 0";
                 write_status(store, namespace, &run.name, status("Unknown", "Running", message, now));
             }

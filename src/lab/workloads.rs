@@ -1,5 +1,6 @@
 //! The controllers of a site: pods and status of Deployments and StatefulSets, and the volume claims.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
@@ -103,21 +104,21 @@ impl Workloads {
     ) {
         for ordinal in 0..u32::try_from(wanted).unwrap_or(0) {
             let name = pod_name(&key.2, ordinal);
-            // A pod that still ends keeps its name; its successor waits.
-            if !self.pods.contains_key(&format!("{}/{name}", key.1)) {
-                if key.0 == "statefulsets" && !claim(store, object, key, ordinal) {
-                    continue;
-                }
-                store.put("pods", pod_object(object, key, ordinal));
-                let pod = Pod {
-                    namespace: key.1.clone(),
-                    owner: (key.0, key.2.clone()),
-                    ordinal,
-                    ready_at: now_ms + settings.delays.pod_start_ms,
-                    gone_at: None,
-                };
-                self.pods.insert(format!("{}/{name}", key.1), pod);
+            let Entry::Vacant(place) = self.pods.entry(format!("{}/{name}", key.1)) else {
+                // A pod that still ends keeps its name; its successor waits.
+                continue;
+            };
+            if key.0 == "statefulsets" && !claim(store, object, key, ordinal) {
+                continue;
             }
+            store.put("pods", pod_object(object, key, ordinal));
+            place.insert(Pod {
+                namespace: key.1.clone(),
+                owner: (key.0, key.2.clone()),
+                ordinal,
+                ready_at: now_ms + settings.delays.pod_start_ms,
+                gone_at: None,
+            });
         }
         let gone_at = now_ms + settings.delays.pod_stop_ms;
         for pod in self.pods.values_mut().filter(|pod| owned(pod, key)) {
