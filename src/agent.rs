@@ -214,7 +214,6 @@ fn kube_reviewer(kube: Kube) -> Arc<dyn crate::http::TokenReviewer> {
     Arc::new(KubeStore::new(kube, String::new(), String::new()))
 }
 
-#[expect(clippy::too_many_arguments, reason = "the parts of the one engine task, put together here only")]
 async fn logic(
     config: &Config,
     instance: &str,

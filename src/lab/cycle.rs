@@ -36,7 +36,9 @@ pub async fn run(lab: &Lab, mut line: impl FnMut(&str)) -> Result<Vec<Took>, Lab
     wait_for(lab, &mut ears, start, &mut line, "the agents to see their sites", |lab| {
         Side::ALL.into_iter().all(|side| {
             let shown = lab.agent(side).snapshot.borrow();
-            shown["phase"] == "active-passive" && shown["peer_link"] == "up" && shown["database"]["role"] != "unknown"
+            shown["phase"] == "active-passive"
+                && shown["peer_link"] == "up"
+                && shown["database"]["role"] != "unknown"
         })
     })
     .await?;
@@ -91,10 +93,8 @@ async fn wait_for(
             return ears.tell(lab, start, line);
         }
         if Instant::now() >= deadline {
-            let shown: Vec<String> = Side::ALL
-                .into_iter()
-                .map(|side| lab.agent(side).snapshot.borrow().to_string())
-                .collect();
+            let shown: Vec<String> =
+                Side::ALL.into_iter().map(|side| lab.agent(side).snapshot.borrow().to_string()).collect();
             let limit = LIMIT.as_secs();
             return Err(LabError(format!("waited {limit} s for {what}\n{}", shown.join("\n"))));
         }
@@ -124,10 +124,9 @@ impl Ears {
 /// One line of the timeline; `None` for what would only make it long.
 fn describe(note: &Note) -> Option<String> {
     match note {
-        Note::TransitionStarted { rule, transition, generation, steps, .. } => Some(format!(
-            "{transition} begins (rule {rule}, generation {generation}, {} steps)",
-            steps.len()
-        )),
+        Note::TransitionStarted { rule, transition, generation, steps, .. } => {
+            Some(format!("{transition} begins (rule {rule}, generation {generation}, {} steps)", steps.len()))
+        }
         Note::StepDone { step, how, .. } => Some(format!("  {step}: {how}")),
         Note::StepFailed { step, reason, .. } => Some(format!("  {step}: {reason}; trying again")),
         Note::TransitionDone { transition, took_ms, .. } => {

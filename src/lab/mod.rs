@@ -6,9 +6,11 @@
 //! by a running agent, and nothing here knows the agent's rules.
 
 pub mod activity;
+pub mod agents;
 pub mod api;
 pub mod control;
 pub mod cut;
+pub mod cycle;
 pub mod database;
 pub mod faults;
 pub mod http;
