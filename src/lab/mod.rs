@@ -10,6 +10,7 @@ pub mod api;
 pub mod control;
 pub mod cut;
 pub mod database;
+pub mod dynamic_config;
 pub mod faults;
 pub mod http;
 pub mod names;
@@ -20,6 +21,7 @@ pub mod seed;
 pub mod settings;
 pub mod site;
 pub mod store;
+pub mod volume;
 pub mod workloads;
 pub mod world;
 
