@@ -158,8 +158,10 @@ async fn faults_of_pipelines_bite_and_are_lifted() {
 
 #[tokio::test]
 async fn a_phase_puts_both_sites_back_to_a_normal_day() {
-    let lab = Lab::start(quick()).await;
+    let lab = Lab::start(WorldSettings { writer_interval_ms: Some(10), ..quick() }).await;
+    eventually("rows are written", || lab.world.acknowledged_rows() > 2).await;
     lab.put(Side::Active, "/phase/transition-to-active-passive").await;
+    assert_eq!(lab.world.lost_rows(), Vec::<u64>::new(), "a reset by hand loses no rows");
     let (_, state) = lab.get(Side::Active, "/lab/state").await;
     assert_eq!(state["record"]["last_stable_state"], "gold-standby");
     assert_eq!(state["record"]["transition"], "active-passive");
