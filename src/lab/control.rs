@@ -36,6 +36,7 @@ pub fn phase(world: &World, side: Side, request: &Request) -> Answer {
     };
     if name == "active-passive" {
         world.each(|site, now| set_up(site, now, Phase::ActivePassive));
+        world.forget_rows();
     } else {
         let Some(transition) = PHASES.contains(&name).then(|| name.strip_prefix("transition-to-")).flatten()
         else {
@@ -44,6 +45,7 @@ pub fn phase(world: &World, side: Side, request: &Request) -> Answer {
         let before = world.with(side, |site, _| situation_before(site, transition, settings)).flatten();
         if let Some(phase) = before {
             world.each(|site, now| set_up(site, now, phase));
+            world.forget_rows();
         }
         world.with(side, |site, _| seed::ask(site, transition, settings));
     }

@@ -7,68 +7,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
+use super::dynamic_config::{follows, is_standby, new_config};
 use super::peer_view::SourceFacts;
 use super::settings::Delays;
-
-/// Bytes that one row adds to the position.
-const ROW_BYTES: u64 = 168;
-/// Position of a database that has just been made.
-const FIRST_LSN: u64 = 0x300_0000;
-
-/// Content of a volume.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Data {
-    /// System identifier.
-    pub system: u64,
-    /// Timeline.
-    pub timeline: u32,
-    /// Position in bytes.
-    pub lsn: u64,
-    /// Numbers of the rows that are in it.
-    pub rows: Arc<Vec<u64>>,
-    /// Earlier timelines and where they ended.
-    pub switches: Vec<(u32, u64)>,
-    /// The dynamic configuration that Patroni keeps beside the data.
-    pub dynamic: Value,
-}
-
-impl Data {
-    /// A database as `initdb` makes it.
-    pub fn fresh(system: u64) -> Self {
-        Self {
-            system,
-            timeline: 1,
-            lsn: FIRST_LSN,
-            rows: Arc::default(),
-            switches: Vec::new(),
-            dynamic: Value::Null,
-        }
-    }
-
-    fn copy_of(source: &SourceFacts) -> Self {
-        Self {
-            system: source.system,
-            timeline: source.timeline,
-            lsn: source.lsn,
-            rows: Arc::clone(&source.rows),
-            switches: source.switches.clone(),
-            dynamic: Value::Null,
-        }
-    }
-
-    fn promote(&mut self) {
-        self.switches.push((self.timeline, self.lsn));
-        self.timeline += 1;
-        self.lsn += 64;
-    }
-
-    fn append(&mut self, row: u64) {
-        Arc::make_mut(&mut self.rows).push(row);
-        self.lsn += ROW_BYTES;
-    }
-}
+use super::volume::{Data, Fit, fit};
 
 /// What a member is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -438,55 +382,7 @@ impl Database {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fit {
-    /// What we have is a beginning of what the source has.
-    Same,
-    /// We have more on the same timeline: nothing comes until the source has caught up.
-    Ahead,
-    /// We have what the source never had.
-    Diverged,
-}
-
-fn fit(ours: &Data, source: &SourceFacts) -> Fit {
-    match ours.timeline.cmp(&source.timeline) {
-        std::cmp::Ordering::Equal if ours.lsn <= source.lsn && ours.switches == source.switches => Fit::Same,
-        std::cmp::Ordering::Equal if ours.switches == source.switches => Fit::Ahead,
-        std::cmp::Ordering::Less => {
-            match source.switches.iter().find(|(timeline, _)| *timeline == ours.timeline) {
-                Some((_, end)) if ours.lsn <= *end => Fit::Same,
-                _ => Fit::Diverged,
-            }
-        }
-        _ => Fit::Diverged,
-    }
-}
-
-/// Whether a configuration makes a standby cluster.
-pub fn is_standby(config: &Value) -> bool {
-    config["standby_cluster"].is_object()
-}
-
-/// The host that a configuration follows.
-pub fn follows(config: &Value) -> Option<String> {
-    config["standby_cluster"]["host"].as_str().filter(|host| !host.is_empty()).map(str::to_owned)
-}
-
 /// `standby_cluster.host` may be a list with commas.
 fn host_matches(host: &str, around: &Surroundings<'_>) -> bool {
     host.split(',').any(|one| one.trim() == around.source_host)
-}
-
-/// The configuration of a new cluster.
-pub fn new_config(standby: Option<&(String, u16)>) -> Value {
-    let mut config = json!({
-        "ttl": 30, "loop_wait": 10, "retry_timeout": 10, "maximum_lag_on_failover": 33_554_432,
-        "postgresql": {"use_pg_rewind": true, "use_slots": true, "parameters": {"wal_level": "replica"}},
-    });
-    if let Some((host, port)) = standby {
-        config["standby_cluster"] = json!({
-            "create_replica_methods": ["basebackup_fast_xlog"], "host": host, "port": port,
-        });
-    }
-    config
 }

@@ -12,6 +12,7 @@ pub mod control;
 pub mod cut;
 pub mod cycle;
 pub mod database;
+pub mod dynamic_config;
 pub mod faults;
 pub mod http;
 pub mod names;
@@ -22,6 +23,7 @@ pub mod seed;
 pub mod settings;
 pub mod site;
 pub mod store;
+pub mod volume;
 pub mod workloads;
 pub mod world;
 

@@ -1,7 +1,7 @@
 //! The global load balancer's view as DNS: what a site's resolvers answer, and responders that answer so.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -192,9 +192,4 @@ fn answer(world: &World, side: Side, number: usize, question: &[u8]) -> Option<V
         View::Addresses(_) => {}
     }
     reply.to_vec().ok()
-}
-
-/// An address of a responder as a resolver's configuration wants it.
-pub fn server_ip(handle: &SiteHandle) -> IpAddr {
-    handle.address().ip()
 }

@@ -5,11 +5,13 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use http::{Method, StatusCode, header};
 use serde_json::{Value, json};
 
-use super::database::{Data, Database, Member, MemberState, follows, is_standby};
+use super::database::{Database, Member, MemberState};
+use super::dynamic_config::is_standby;
 use super::faults::Fault;
 use super::http::{Answer, Request, json_answer, text_answer};
 use super::settings::{DATABASE, PatroniVersion, WorldSettings};
 use super::site::Site;
+use super::volume::Data;
 
 /// Answers a request; `None` = the connection is closed without a word, as where no pod listens.
 pub fn answer(site: &mut Site, settings: &WorldSettings, request: &Request) -> Option<Answer> {
@@ -226,9 +228,4 @@ fn html(status: StatusCode, why: &str) -> Answer {
          <p>Error code: {code}</p><p>Message: {why}.</p></body></html>"
     );
     text_answer(status, "text/html;charset=utf-8", body)
-}
-
-/// The host that a site's database follows, for `GET /lab/state` and tests.
-pub fn followed_host(database: &Database) -> Option<String> {
-    database.config.as_ref().and_then(follows)
 }

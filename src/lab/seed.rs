@@ -4,9 +4,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::{Value, json};
 
-use super::database::{Data, new_config};
+use super::dynamic_config::new_config;
 use super::settings::{APPLICATION, DATABASE, DATABASE_ENV, GATEWAY, MAINTENANCE_PAGE, WorldSettings};
 use super::site::Site;
+use super::volume::Data;
 use super::workloads::claim_object;
 use crate::model::{Phase, Side, Wall};
 

@@ -231,6 +231,11 @@ impl World {
         state.sites.get_mut(&side).map(|site| look(site, now))
     }
 
+    /// Forgets which rows were acknowledged: the databases were replaced by hand.
+    pub(super) fn forget_rows(&self) {
+        self.lock().acknowledged.clear();
+    }
+
     /// Does something to every site of this world.
     pub(super) fn each(&self, mut change: impl FnMut(&mut Site, Wall)) {
         let now = self.now();

@@ -6,7 +6,9 @@
 pub mod discovery;
 pub mod patch;
 pub mod paths;
+mod review;
 pub mod rules;
+mod scale;
 pub mod selector;
 pub mod status;
 pub mod verbs;

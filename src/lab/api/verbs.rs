@@ -8,7 +8,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::patch::{PatchError, PatchKind, apply};
 use super::paths::{Kind, Target, api_version};
+use super::review::review;
 use super::rules;
+use super::scale::{change_scale, scale_of};
 use super::selector::Selector;
 use super::status::Refusal;
 use super::watch;
@@ -20,14 +22,14 @@ use crate::lab::store::{Deleted, text};
 use crate::lab::world::World;
 use crate::model::Side;
 
-type Result<T> = std::result::Result<T, Refusal>;
+pub(super) type Result<T> = std::result::Result<T, Refusal>;
 
 /// One object's address in a request.
-struct Place<'a> {
-    kind: &'static Kind,
-    version: &'static str,
-    namespace: &'a str,
-    name: &'a str,
+pub(super) struct Place<'a> {
+    pub(super) kind: &'static Kind,
+    pub(super) version: &'static str,
+    pub(super) namespace: &'a str,
+    pub(super) name: &'a str,
 }
 
 /// Does what a request asks for.
@@ -88,7 +90,7 @@ fn one(site: &mut Site, place: &Place<'_>, scale: bool, request: &Request) -> Re
     }
 }
 
-fn found(site: &Site, place: &Place<'_>) -> Result<Value> {
+pub(super) fn found(site: &Site, place: &Place<'_>) -> Result<Value> {
     let object = site.store.get(place.kind.plural, place.namespace, place.name);
     object.map(|object| (**object).clone()).ok_or_else(|| Refusal::not_found(place.kind, place.name))
 }
@@ -141,7 +143,7 @@ pub fn selector(request: &Request) -> Result<Selector> {
     Selector::parse(labels.as_deref(), fields.as_deref()).map_err(Refusal::bad_request)
 }
 
-fn body(request: &Request) -> Result<Value> {
+pub(super) fn body(request: &Request) -> Result<Value> {
     let sent = request.header("content-type").unwrap_or("application/json");
     if !sent.starts_with("application/json") {
         return Err(Refusal::media_type(sent));
@@ -153,7 +155,7 @@ fn body(request: &Request) -> Result<Value> {
     }
 }
 
-fn dry(request: &Request) -> bool {
+pub(super) fn dry(request: &Request) -> bool {
     request.parameter("dryRun").as_deref() == Some("All")
 }
 
@@ -246,7 +248,7 @@ const MODIFIED: &str =
     "the object has been modified; please apply your changes to the latest version and try again";
 
 /// Refuses a version that is not the stored one.
-fn expect_version(place: &Place<'_>, stored: &Value, sent: &Value) -> Result<()> {
+pub(super) fn expect_version(place: &Place<'_>, stored: &Value, sent: &Value) -> Result<()> {
     match sent["metadata"]["resourceVersion"].as_str() {
         None | Some("") => Ok(()),
         Some(sent) if stored["metadata"]["resourceVersion"] == sent => Ok(()),
@@ -280,12 +282,17 @@ fn patch(site: &mut Site, place: &Place<'_>, request: &Request) -> Result<Answer
     store(site, place, &stored, object, request, true)
 }
 
-fn patch_kind(request: &Request) -> Result<PatchKind> {
+pub(super) fn patch_kind(request: &Request) -> Result<PatchKind> {
     let sent = request.header("content-type").unwrap_or_default();
     PatchKind::of(sent).ok_or_else(|| Refusal::media_type(sent))
 }
 
-fn apply_patch(kind: PatchKind, object: &mut Value, place: &Place<'_>, request: &Request) -> Result<()> {
+pub(super) fn apply_patch(
+    kind: PatchKind,
+    object: &mut Value,
+    place: &Place<'_>,
+    request: &Request,
+) -> Result<()> {
     apply(kind, object, &request.body).map_err(|error| match error {
         PatchError::Malformed(why) => Refusal::bad_request(why),
         PatchError::Unfit(why) => Refusal::invalid(place.kind, place.name, "patch", &why),
@@ -343,57 +350,6 @@ fn drop_null(map: &mut Value, key: &str) {
     }
 }
 
-/// The scale subresource of a workload; `spec.replicas` is left out at 0, as the real one does.
-fn scale_of(object: &Value) -> Value {
-    let metadata = &object["metadata"];
-    let labels = object["spec"]["selector"]["matchLabels"].as_object();
-    let selector: Vec<String> = labels
-        .into_iter()
-        .flatten()
-        .map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default()))
-        .collect();
-    let wanted = object["spec"]["replicas"].as_u64().unwrap_or(1);
-    let mut scale = json!({
-        "kind": "Scale", "apiVersion": "autoscaling/v1",
-        "metadata": {
-            "name": metadata["name"], "namespace": metadata["namespace"], "uid": metadata["uid"],
-            "resourceVersion": metadata["resourceVersion"], "creationTimestamp": metadata["creationTimestamp"],
-        },
-        "spec": {},
-        "status": {
-            "replicas": object["status"]["replicas"].as_u64().unwrap_or(0), "selector": selector.join(","),
-        },
-    });
-    if wanted > 0 {
-        scale["spec"]["replicas"] = json!(wanted);
-    }
-    scale
-}
-
-fn change_scale(site: &mut Site, place: &Place<'_>, request: &Request) -> Result<Answer> {
-    let stored = found(site, place)?;
-    let mut scale = scale_of(&stored);
-    if request.method == Method::PUT {
-        scale = body(request)?;
-    } else {
-        apply_patch(patch_kind(request)?, &mut scale, place, request)?;
-    }
-    expect_version(place, &stored, &scale)?;
-    let wanted = &scale["spec"]["replicas"];
-    let patched = request.method == Method::PATCH;
-    rules::check_count("spec.replicas", wanted)
-        .map_err(|problem| problem.refusal(place.kind, place.name, patched))?;
-    let wanted = json!(wanted.as_u64().unwrap_or(0));
-    if dry(request) {
-        return Ok(json_answer(StatusCode::OK, &scale));
-    }
-    let changed = site.store.edit(place.kind.plural, place.namespace, place.name, |object| {
-        object["spec"]["replicas"] = wanted;
-    });
-    let changed = changed.ok_or_else(|| Refusal::not_found(place.kind, place.name))?;
-    Ok(json_answer(StatusCode::OK, &scale_of(&changed)))
-}
-
 fn delete(site: &mut Site, place: &Place<'_>, request: &Request) -> Result<Answer> {
     let stored = found(site, place)?;
     if !request.body.is_empty() {
@@ -425,25 +381,4 @@ fn delete(site: &mut Site, place: &Place<'_>, request: &Request) -> Result<Answe
         }
         None => Err(Refusal::not_found(place.kind, place.name)),
     }
-}
-
-/// TokenReview: the lab's operator tokens are authentic, nothing else is.
-fn review(settings: &WorldSettings, request: &Request) -> Result<Answer> {
-    if request.method != Method::POST {
-        return Err(Refusal::method_not_allowed());
-    }
-    let mut review = body(request)?;
-    let Some(token) = review["spec"]["token"].as_str() else {
-        return Err(Refusal::bad_request("spec.token is required"));
-    };
-    let status = match settings.operator_tokens.get(token) {
-        Some(user) => json!({
-            "authenticated": true, "user": {"username": user, "groups": ["system:authenticated"]},
-        }),
-        None => json!({"authenticated": false, "error": "invalid bearer token"}),
-    };
-    review["apiVersion"] = json!("authentication.k8s.io/v1");
-    review["kind"] = json!("TokenReview");
-    review["status"] = status;
-    Ok(json_answer(StatusCode::CREATED, &review))
 }

@@ -187,17 +187,15 @@ impl Watch {
             Err(_) => return Look::Last(self.gone(site)),
         }
         let now = Instant::now();
-        if lines.is_empty() && now >= self.end {
-            return Look::End;
+        if self.bookmarks && (now >= self.next_bookmark || now >= self.end) {
+            lines.extend_from_slice(&self.bookmark());
         }
-        if now >= self.next_bookmark || (self.bookmarks && now >= self.end) {
+        if now >= self.next_bookmark {
             self.next_bookmark = now + BOOKMARK;
-            if self.bookmarks {
-                lines.extend_from_slice(&self.bookmark());
-            }
         }
         match (lines.is_empty(), now >= self.end) {
-            (true, _) => Look::Wait,
+            (true, true) => Look::End,
+            (true, false) => Look::Wait,
             (false, true) => Look::Last(lines.into()),
             (false, false) => Look::Send(lines.into()),
         }
