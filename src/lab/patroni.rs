@@ -30,10 +30,32 @@ pub fn answer(site: &mut Site, settings: &WorldSettings, request: &Request) -> O
             Some(config) => json_answer(StatusCode::OK, config),
             None => text_answer(StatusCode::BAD_GATEWAY, "text/html", String::new()),
         },
-        "/cluster" => json_answer(StatusCode::OK, &cluster(database, settings)),
+        "/cluster" => json_answer(StatusCode::OK, &cluster(database, settings, &members_url(request))),
         "/history" => json_answer(StatusCode::OK, &history(database)),
-        _ => return Some(role_check(database, settings, path)),
+        _ => return one_member(database, settings, path),
     })
+}
+
+/// Where the members' own interfaces are: behind this same address, since the lab has no pod addresses.
+fn members_url(request: &Request) -> String {
+    let host = request.headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    format!("http://{}/patroni/members", host.unwrap_or("127.0.0.1"))
+}
+
+/// A question to one member: `/members/N/...`, or by the service address.
+fn one_member(database: &Database, settings: &WorldSettings, path: &str) -> Option<Answer> {
+    let Some(rest) = path.strip_prefix("/members/") else {
+        let asked = answering(database);
+        return Some(match asked {
+            Some((ordinal, member)) => role_check(database, settings, ordinal, member, path),
+            None => html(StatusCode::SERVICE_UNAVAILABLE, ""),
+        });
+    };
+    let (ordinal, path) =
+        rest.split_once('/').map_or((rest, ""), |(ordinal, _)| (ordinal, &rest[ordinal.len()..]));
+    let ordinal: u32 = ordinal.parse().ok()?;
+    let member = *database.members.get(&ordinal)?;
+    Some(role_check(database, settings, ordinal, member, path))
 }
 
 /// The service address leads to the leader where there is one, else to the first member.
@@ -45,10 +67,13 @@ fn answering(database: &Database) -> Option<(u32, Member)> {
     Some((ordinal, *database.members.get(&ordinal)?))
 }
 
-fn role_check(database: &Database, settings: &WorldSettings, path: &str) -> Answer {
-    let Some((ordinal, member)) = answering(database) else {
-        return html(StatusCode::SERVICE_UNAVAILABLE, "");
-    };
+fn role_check(
+    database: &Database,
+    settings: &WorldSettings,
+    ordinal: u32,
+    member: Member,
+    path: &str,
+) -> Answer {
     let runs = member.state == MemberState::Running;
     let leads = runs && database.leader == Some(ordinal);
     let standby = database.config.as_ref().is_some_and(is_standby);
@@ -128,7 +153,7 @@ fn state_word(
     }
 }
 
-fn cluster(database: &Database, settings: &WorldSettings) -> Value {
+fn cluster(database: &Database, settings: &WorldSettings, members_url: &str) -> Value {
     let standby = database.config.as_ref().is_some_and(is_standby);
     let members: Vec<Value> = database
         .members
@@ -139,11 +164,11 @@ fn cluster(database: &Database, settings: &WorldSettings) -> Value {
                 (true, false) => "leader",
                 (false, _) => "replica",
             };
-            let host = format!("10.0.0.{}", ordinal + 10);
+            let host = format!("{DATABASE}-{ordinal}.lab");
             let mut shown = json!({
                 "name": format!("{DATABASE}-{ordinal}"), "role": role,
                 "state": state_word(database, settings, *ordinal, *member, true),
-                "api_url": format!("http://{host}:8008/patroni"), "host": host, "port": 5432,
+                "api_url": format!("{members_url}/{ordinal}/patroni"), "host": host, "port": 5432,
             });
             let data = database.volumes.get(ordinal).filter(|_| member.state == MemberState::Running);
             if let Some(data) = data {

@@ -31,7 +31,8 @@ impl Engine {
                 (Some(before), Some(after)) => after > before,
                 _ => true,
             };
-            role(sample) == Role::Primary && is_writable(sample) != Some(false) && promoted
+            let replays = view.in_recovery == Some(true);
+            role(sample) == Role::Primary && is_writable(sample) != Some(false) && promoted && !replays
         })
     }
 
@@ -53,7 +54,8 @@ impl Engine {
 
     pub(super) fn is_fenced_since(&self, since: Mono, now: Mono) -> bool {
         self.patroni_view_since(since, now).is_some_and(|(sample, view)| match is_writable(sample) {
-            Some(writable) => !writable,
+            // After the role words have changed, writes are still taken until PostgreSQL itself is in recovery.
+            Some(writable) => !writable && view.in_recovery != Some(false),
             None => view.standby_configured && role(sample) == Role::Standby,
         })
     }
@@ -84,7 +86,11 @@ impl Engine {
                     Role::Primary => Some(false),
                     Role::Neither | Role::Unknown => None,
                 };
-                (is_writable(sample), standby, view.timeline, view.lsn)
+                let writable = match (is_writable(sample), view.in_recovery) {
+                    (Some(false), Some(false)) => None,
+                    (writable, _) => writable,
+                };
+                (writable, standby, view.timeline, view.lsn)
             }
             Some((PatroniSample::Unknown(_), _)) | None => (None, None, None, None),
         }

@@ -13,8 +13,7 @@ use prometheus::{
 
 use crate::journal::JournalStatus;
 use crate::model::{
-    Event, MemberRole, Note, PatroniSample, Phase, RecordPhase, RecordSeen, RecordTransition, ResolverAnswer,
-    RunEvent,
+    Event, MemberRole, Note, PatroniSample, Phase, RecordPhase, RecordSeen, RecordTransition, RunEvent,
 };
 
 /// HELP text that the predecessor's multiprocess mode gives to every metric.
@@ -39,7 +38,6 @@ struct Inner {
     failed_total: CounterVec,
     transition: GaugeVec,
     maintenance: GaugeVec,
-    dns_total: CounterVec,
     patroni: GaugeVec,
     peer: GaugeVec,
     // ours
@@ -105,7 +103,6 @@ impl Metrics {
             failed_total: counters(registry, "switchover_transition_failed_total", OLD_HELP, &["release"]),
             transition: gauges(registry, "switchover_transition", OLD_HELP, &["pid", "release"]),
             maintenance: gauges(registry, "switchover_maintenance", OLD_HELP, &["pid"]),
-            dns_total: counters(registry, "switchover_dns_total", OLD_HELP, &["ip"]),
             patroni: gauges(registry, "switchover_patroni", OLD_HELP, &["pid", "state"]),
             peer: gauges(registry, "switchover_peer", OLD_HELP, &["pid", "state"]),
             phase: gauges(registry, "switchover_phase", "1 for the phase in the record, else 0", &["phase"]),
@@ -212,13 +209,6 @@ impl Metrics {
     pub fn observe_event(&self, event: &Event) {
         self.logic("logic", "info");
         match event {
-            Event::Dns(sample) => {
-                for answer in sample.answers.values() {
-                    for ip in dns_labels(answer) {
-                        self.inner.dns_total.with_label_values(&[ip]).inc();
-                    }
-                }
-            }
             Event::Record(RecordSeen::Present(record)) => {
                 let asked = match &record.transition {
                     RecordTransition::Empty => "",
@@ -249,6 +239,7 @@ impl Metrics {
             | Event::PeerMessage { .. }
             | Event::Operator { .. }
             | Event::ActionDone { .. }
+            | Event::Dns(_)
             | Event::Tick => {}
         }
     }
@@ -361,15 +352,6 @@ impl Metrics {
         if *known != release {
             release.clone_into(&mut known);
         }
-    }
-}
-
-/// Labels of one resolver's answer in `switchover_dns_total`: its addresses, `none` or `error`.
-fn dns_labels(answer: &ResolverAnswer) -> Vec<String> {
-    match answer {
-        ResolverAnswer::Addresses(ips) => ips.iter().map(ToString::to_string).collect(),
-        ResolverAnswer::NoAddress => vec!["none".to_owned()],
-        ResolverAnswer::Unknown(_) => vec!["error".to_owned()],
     }
 }
 

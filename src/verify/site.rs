@@ -158,6 +158,7 @@ impl Site {
             standby_endpoint: Some(database.role == Role::Standby),
             timeline: Some(database.timeline),
             lsn: Some(database.lsn),
+            in_recovery: Some(!primary),
         })
     }
 

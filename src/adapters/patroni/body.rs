@@ -48,6 +48,8 @@ pub(super) struct Progress {
     pub(super) timeline: Option<u64>,
     /// Position in bytes.
     pub(super) lsn: Option<u64>,
+    /// Whether PostgreSQL itself replays instead of writing.
+    pub(super) in_recovery: Option<bool>,
 }
 
 /// Reads `/config`.
@@ -128,7 +130,13 @@ pub(super) fn progress(json: &Value) -> Progress {
         // What came from an archive was replayed and never received.
         xlog("received_location").max(xlog("replayed_location"))
     };
-    Progress { timeline: json.get("timeline").and_then(Value::as_u64), lsn }
+    // Only a server in recovery has a replay position; the role word follows the configuration sooner.
+    let in_recovery = match (xlog("location").is_some(), xlog("replayed_location").is_some()) {
+        (true, false) => Some(false),
+        (false, true) => Some(true),
+        _ => None,
+    };
+    Progress { timeline: json.get("timeline").and_then(Value::as_u64), lsn, in_recovery }
 }
 
 /// A position as PostgreSQL prints it: two hexadecimal halves of 32 bits, `0/4000000`.
@@ -211,10 +219,13 @@ mod tests {
     #[test]
     fn the_position_is_the_leaders_own_in_both_versions() {
         let three = json!({ "role": "standby_leader", "timeline": 1, "xlog": { "received_location": 9, "replayed_location": 7 } });
-        assert_eq!(progress(&three), Progress { timeline: Some(1), lsn: Some(9) });
+        assert_eq!(progress(&three), Progress { timeline: Some(1), lsn: Some(9), in_recovery: Some(true) });
         for word in ["master", "primary"] {
             let primary = json!({ "role": word, "timeline": 10, "xlog": { "location": 67_366_904 } });
-            assert_eq!(progress(&primary), Progress { timeline: Some(10), lsn: Some(67_366_904) });
+            assert_eq!(
+                progress(&primary),
+                Progress { timeline: Some(10), lsn: Some(67_366_904), in_recovery: Some(false) }
+            );
         }
         assert_eq!(progress(&json!({ "role": "replica", "timeline": 3 })), Progress::default());
     }

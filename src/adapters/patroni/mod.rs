@@ -117,6 +117,7 @@ impl Patroni {
             standby_endpoint: conclude(base, &members, |beliefs| beliefs.standby),
             timeline,
             lsn,
+            in_recovery: progress.in_recovery,
             members: cluster.members.into_iter().map(|listed| listed.member).collect(),
         })
     }
@@ -152,10 +153,12 @@ impl Patroni {
     async fn progress(&self, cluster: &Cluster) -> Progress {
         let Some(leader) = cluster.leader() else { return Progress::default() };
         let api = leader.api.as_deref().unwrap_or(&self.base);
-        match self.get_ok(api, "/patroni").await.and_then(|answer| answer.json()) {
-            Ok(json) => body::progress(&json),
-            Err(_) => Progress::default(),
+        for api in [api, &self.base] {
+            if let Ok(json) = self.get_ok(api, "/patroni").await.and_then(|answer| answer.json()) {
+                return body::progress(&json);
+            }
         }
+        Progress::default()
     }
 
     async fn get(&self, api: &str, path: &str) -> Result<Answer, HttpError> {
