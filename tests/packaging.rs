@@ -21,18 +21,19 @@ fn keys(value: &Value) -> BTreeSet<String> {
 /// Every `"NAME"` of a `pub const X: &str = "NAME"` below src/config, and its `_FILE` form.
 fn known_settings() -> BTreeSet<String> {
     fn walk(dir: &Path, out: &mut String) {
-        for entry in std::fs::read_dir(dir).unwrap() {
-            let path = entry.unwrap().path();
+        for entry in std::fs::read_dir(dir).expect("readable settings source") {
+            let path = entry.expect("readable settings source").path();
             if path.is_dir() {
                 walk(&path, out);
             } else {
-                out.push_str(&std::fs::read_to_string(path).unwrap());
+                out.push_str(&std::fs::read_to_string(path).expect("readable settings source"));
             }
         }
     }
     let mut text = String::new();
     walk(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src/config"), &mut text);
-    let constant = regex::Regex::new(r#"const\s+\w+:\s*&str\s*=\s*"([A-Z][A-Z0-9_]+)""#).unwrap();
+    let constant = regex::Regex::new(r#"const\s+\w+:\s*&str\s*=\s*"([A-Z][A-Z0-9_]+)""#)
+        .expect("readable settings source");
     let names: BTreeSet<String> = constant.captures_iter(&text).map(|found| found[1].to_owned()).collect();
     names.iter().map(|name| format!("{name}_FILE")).chain(names.clone()).collect()
 }

@@ -1,4 +1,5 @@
 //! The harness of real components at work: two Patroni clusters, a DNS server, a rebuild as Kubernetes would ask it.
+#![allow(clippy::unwrap_used, reason = "a test")]
 #![cfg(target_os = "linux")]
 
 mod real;

@@ -112,7 +112,7 @@ impl PatroniCluster {
         let mut polls = 0_u32;
         wait_for(&format!("{}-{ordinal} {path}", self.scope), 120, || {
             polls += 1;
-            if polls % 300 == 0 {
+            if polls.is_multiple_of(300) {
                 eprintln!("{}", self.members.get(&ordinal).map(|m| m.daemon.tail()).unwrap_or_default());
             }
             self.is(ordinal, path).then_some(())
