@@ -75,7 +75,7 @@ impl ClusterWorld for Objects {
         self.0.lock().unwrap().configured
     }
     fn volume_created(&self, ordinal: u8) {
-        self.change(|state| drop(state.volumes.insert(ordinal)));
+        self.change(|state| state.volumes.extend([ordinal]));
     }
     fn cluster_created(&self) {
         self.change(|state| state.configured = true);

@@ -93,7 +93,7 @@ fn check_functions(path: &str, text: &str, found: &mut Vec<String>) {
                     && !l[indent.len()..].starts_with(' '))
         };
         let opens = words.trim_end().ends_with('{') || words.trim_end().ends_with('(');
-        let Some(length) = lines[start..].iter().position(|l| ends(l)) else { continue };
+        let Some(length) = lines[start..].iter().position(ends) else { continue };
         if opens && length + 1 > FUNCTION_LINES {
             found.push(format!(
                 "{path}:{}: function of {} lines, {FUNCTION_LINES} allowed",

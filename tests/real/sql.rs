@@ -51,7 +51,7 @@ impl Writer {
                 }
                 let host = t.lock().expect("target").clone();
                 match query(&host, &format!("insert into ledger values ({id})")) {
-                    Ok(_) => drop(a.lock().expect("rows").insert(id)),
+                    Ok(_) => a.lock().expect("rows").extend([id]),
                     Err(_) => std::thread::sleep(Duration::from_millis(50)),
                 }
             }
