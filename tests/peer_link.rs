@@ -81,7 +81,11 @@ async fn two_agents_talk_and_each_learns_how_the_other_site_is() {
 async fn a_message_is_acknowledged_only_after_it_was_handled() {
     let pki = Pki::new();
     let (gold, golddr) = pair(&pki, &[]).await;
-    let order = PeerMessage::TransitionTo { state: "gold-standby".to_owned(), generation: None, accept_data_loss: None };
+    let order = PeerMessage::TransitionTo {
+        state: "gold-standby".to_owned(),
+        generation: None,
+        accept_data_loss: None,
+    };
     let early = gold.courier.deliver(OutboxId(4), &order).await;
     assert!(matches!(early, Err(DeliveryError::NotHandled { id: OutboxId(4), .. })), "{early:?}");
     let stamp = Some((gold.instance.clone(), OutboxId(4)));
@@ -102,7 +106,11 @@ async fn an_old_server_gets_heartbeats_and_messages_and_acknowledges_nothing() {
     let answer = gold.courier.deliver(OutboxId(1), &dns("none")).await;
     assert_eq!(answer, Ok(Detail::PeerAnswered { acknowledged: false }));
     assert_eq!(old.messages(), [json!({"event": "dns", "result": "none", "message": "IP CHANGE none"})]);
-    let order = PeerMessage::TransitionTo { state: "gold-standby".to_owned(), generation: None, accept_data_loss: None };
+    let order = PeerMessage::TransitionTo {
+        state: "gold-standby".to_owned(),
+        generation: None,
+        accept_data_loss: None,
+    };
     gold.courier.deliver(OutboxId(2), &order).await.unwrap();
     until("the old agent obeys", || old.shared.record.lock().unwrap().transition == "gold-standby").await;
     until("several heartbeats", || old.shared.received.lock().unwrap().len() > 3).await;
