@@ -31,10 +31,13 @@ const IMPURE: &[&str] = &[
 const LAYERS: &[&[&str]] = &[
     &["model"],
     &["rules", "plan"],
-    &["adapters", "announce", "bgp", "checks", "http", "journal", "peer"],
-    &["bus", "tasks", "telemetry"],
-    &["cli", "lab", "verify"],
+    &["adapters", "announce", "bfd", "bgp", "checks", "journal", "peer"],
+    &["bus", "http", "tasks", "telemetry"],
+    &["agent", "cli", "lab", "verify"],
 ];
+/// Functions that are one list: an arm or a line for each of something.
+const FLAT_FUNCTIONS: &[(&str, &str)] =
+    &[("telemetry/log.rs", "fn note_line("), ("telemetry/metrics.rs", "fn new(")];
 const FORBIDDEN_NAMES: &[&str] = &["util", "utils", "helper", "helpers", "common", "manager", "misc"];
 
 /// The line without its comment; text inside quotation marks goes too.
@@ -65,8 +68,17 @@ fn check_size(path: &str, text: &str, found: &mut Vec<String>) {
         found.push(format!("{path}: {lines} lines, {FILE_LINES} allowed"));
     }
     for (n, line) in text.lines().enumerate() {
-        let allowed = if line.trim_start().starts_with("//") { COMMENT_WIDTH } else { WIDTH };
-        let columns = line.chars().count();
+        let comment = line.trim_start().starts_with("//");
+        let table = ["//! |", "r#\""].iter().any(|start| line.trim_start().starts_with(start));
+        let allowed = if comment { COMMENT_WIDTH } else { WIDTH };
+        // rustfmt breaks code, not the texts in it, and a row of a table or a raw text is one line.
+        let columns = if table {
+            0
+        } else if comment {
+            line.chars().count()
+        } else {
+            code(line).chars().count()
+        };
         if columns > allowed {
             found.push(format!("{path}:{}: {columns} columns, {allowed} allowed", n + 1));
         }
@@ -94,7 +106,8 @@ fn check_functions(path: &str, text: &str, found: &mut Vec<String>) {
         };
         let opens = words.trim_end().ends_with('{') || words.trim_end().ends_with('(');
         let Some(length) = lines[start..].iter().position(ends) else { continue };
-        if opens && length + 1 > FUNCTION_LINES {
+        let flat = FLAT_FUNCTIONS.iter().any(|(file, name)| *file == path && words.contains(name));
+        if opens && length + 1 > FUNCTION_LINES && !flat {
             found.push(format!(
                 "{path}:{}: function of {} lines, {FUNCTION_LINES} allowed",
                 start + 1,

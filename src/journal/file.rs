@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Seek, SeekFrom, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -95,6 +95,19 @@ impl Drop for FileJournal {
     }
 }
 
+/// Keeps every other agent out of the directory.
+fn lock(dir: &Path) -> Result<nix::fcntl::Flock<File>, JournalError> {
+    let place = dir.display().to_string();
+    let failed = |error: io::Error| JournalError::Open { place: place.clone(), reason: error.to_string() };
+    let file =
+        OpenOptions::new().create(true).truncate(false).write(true).open(dir.join("lock")).map_err(failed)?;
+    match nix::fcntl::Flock::lock(file, nix::fcntl::FlockArg::LockExclusiveNonblock) {
+        Ok(lock) => Ok(lock),
+        Err((_, nix::errno::Errno::EWOULDBLOCK)) => Err(JournalError::Locked(place)),
+        Err((_, errno)) => Err(failed(errno.into())),
+    }
+}
+
 /// Opens the directory, checks every line, moves a torn last line aside. Blocking.
 ///
 /// # Errors
@@ -109,13 +122,7 @@ pub fn open(settings: &JournalSettings, disk: Box<dyn Disk>) -> Result<(Journal,
     let place = dir.display().to_string();
     let failed = |error: io::Error| JournalError::Open { place: place.clone(), reason: error.to_string() };
     fs::create_dir_all(dir).map_err(failed)?;
-    let lock_file =
-        OpenOptions::new().create(true).truncate(false).write(true).open(dir.join("lock")).map_err(failed)?;
-    let lock = match nix::fcntl::Flock::lock(lock_file, nix::fcntl::FlockArg::LockExclusiveNonblock) {
-        Ok(lock) => lock,
-        Err((_, nix::errno::Errno::EWOULDBLOCK)) => return Err(JournalError::Locked(place)),
-        Err((_, errno)) => return Err(failed(errno.into())),
-    };
+    let lock = lock(dir)?;
     let mut found = read_dir(dir).map_err(failed)?;
     let mut set_aside = None;
     if let Some(damage) = &found.recovered.damage {

@@ -62,7 +62,7 @@ pub fn majority(count: usize) -> usize {
 pub fn quorum(sample: &DnsSample, need: usize) -> Answer {
     let need = if need == 0 { majority(sample.answers.len()) } else { need };
     if sample.self_test == Some(false) {
-        return Answer::Unknown("our own network cannot look up the self-test name".to_owned());
+        return Answer::Unknown("own network".to_owned());
     }
     let mut votes: BTreeMap<Answer, usize> = BTreeMap::new();
     for answer in sample.answers.values() {

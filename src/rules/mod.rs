@@ -24,6 +24,7 @@ pub mod policy;
 pub mod refusal;
 mod requests;
 mod runs;
+mod saved;
 pub mod snapshot;
 pub mod state;
 pub mod table;

@@ -2,6 +2,9 @@
 
 use std::sync::atomic::AtomicUsize;
 
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
 use super::*;
 
 fn supervisor() -> (Supervisor, CancellationToken, prometheus::Registry) {

@@ -13,7 +13,7 @@ use crate::model::{
 use crate::rules::Engine;
 use crate::rules::policy::{Automation, DestructionGate, DnsPolicy, PipelinePolicy, Policy};
 
-/// Wall clock at the start of virtual time (2026-01-01T00:00:00Z).
+/// Wall clock at the start of virtual time, 2026-01-01.
 pub const EPOCH_MS: u64 = 1_767_225_600_000;
 /// Time from a call to its answer.
 pub const CALL_MS: u64 = 20;
@@ -21,10 +21,9 @@ pub const CALL_MS: u64 = 20;
 pub const WATCH_MS: u64 = 10;
 /// Period of polls and heartbeats.
 pub const POLL_MS: u64 = 1_000;
-/// Time that a pipeline run takes.
+/// Time that a pipeline run takes, and after which unanswered heartbeats mean that the peer is lost.
 pub const PIPELINE_MS: u64 = 3_000;
-/// Heartbeats unanswered for this long mean that the peer is lost.
-pub const LOSS_MS: u64 = 3_000;
+const LOSS_MS: u64 = 3_000;
 
 /// Something that will happen.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -133,10 +132,10 @@ impl Pair {
             split_brain_ms: 0,
             no_writer_ms: 0,
         };
-        for side in Side::ALL {
+        Side::ALL.into_iter().for_each(|side| {
             pair.after(0, side, Happening::Poll);
             pair.watch_record(side);
-        }
+        });
         pair
     }
 
