@@ -57,6 +57,9 @@ pub const DATABASE_VOLUME_PREFIX: &str = "DATABASE_VOLUME_PREFIX";
 pub const APPLICATION_STATEFULSET: &str = "APPLICATION_STATEFULSET";
 /// Label selector of the application StatefulSet.
 pub const KEYCLOAK_SELECTOR: &str = "KEYCLOAK_SELECTOR";
+/// What is scaled with the application where there is no pipeline: `deployment/NAME:REPLICAS` or
+/// `statefulset/NAME:REPLICAS`, comma-separated, in the order in which they start.
+pub const APPLICATION_DEPENDANTS: &str = "APPLICATION_DEPENDANTS";
 /// Label selector of the service whose selector switches between application and maintenance page.
 pub const SERVICE_SELECTOR: &str = "SERVICE_SELECTOR";
 /// Value of the pod label `app` of the maintenance page.
@@ -132,6 +135,8 @@ pub struct KubeSettings {
     pub application_statefulset: String,
     /// Its label selector.
     pub application_selector: String,
+    /// What is scaled with the application, in starting order.
+    pub application_dependants: Vec<Dependant>,
     /// Label selector of the service.
     pub service_selector: String,
     /// Pod label `app` of the maintenance page.
@@ -150,10 +155,23 @@ pub struct KubeSettings {
     pub watch_stall: Duration,
 }
 
-/// Reads the section. `environment` (the setting `ENVIRONMENT`) is part of derived names.
-pub fn read(reader: &mut Reader<'_>, environment: &str) -> KubeSettings {
-    let namespace = namespace(reader, NAMESPACE, None);
-    let health_namespace = self::namespace(reader, HEALTH_NAMESPACE, None);
+/// A workload that runs where the application runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dependant {
+    /// `deployments` or `statefulsets`, as the API's path has it.
+    pub kind: &'static str,
+    /// Its name.
+    pub name: String,
+    /// Replicas where it runs.
+    pub replicas: u32,
+}
+
+/// Reads the section. `environment` (the setting `ENVIRONMENT`) is part of derived names; `needed` says whether any
+/// task uses Kubernetes, so that an agent that only announces prefixes needs no namespaces.
+pub fn read(reader: &mut Reader<'_>, environment: &str, needed: bool) -> KubeSettings {
+    let unused = (!needed).then_some("default");
+    let namespace = namespace(reader, NAMESPACE, unused);
+    let health_namespace = self::namespace(reader, HEALTH_NAMESPACE, unused);
     let tekton_namespace = self::namespace(reader, TEKTON_NAMESPACE, Some(&namespace));
     let health_deployment =
         object(reader, HEALTH_DEPLOYMENT, &format!("bcgov-health-api-{environment}-generic-api"));
@@ -184,6 +202,7 @@ pub fn read(reader: &mut Reader<'_>, environment: &str) -> KubeSettings {
         database_volume_prefix: object(reader, DATABASE_VOLUME_PREFIX, "storage-volume-patroni-spilo"),
         application_statefulset: object(reader, APPLICATION_STATEFULSET, "keycloak"),
         application_selector: selector(reader, KEYCLOAK_SELECTOR, "app.kubernetes.io/instance=keycloak"),
+        application_dependants: dependants(reader),
         service_selector: selector(
             reader,
             SERVICE_SELECTOR,
@@ -226,6 +245,33 @@ fn access(reader: &mut Reader<'_>) -> KubeAccess {
     }
     let files = reader.text(KUBECONFIG).unwrap_or_default();
     KubeAccess::Kubeconfig(files.split(':').filter(|file| !file.is_empty()).map(str::to_owned).collect())
+}
+
+fn dependants(reader: &mut Reader<'_>) -> Vec<Dependant> {
+    let mut found = Vec::new();
+    for entry in reader.list(APPLICATION_DEPENDANTS).unwrap_or_default() {
+        match dependant(&entry) {
+            Some(dependant) => found.push(dependant),
+            None => reader.problem(
+                APPLICATION_DEPENDANTS,
+                Some(&entry),
+                "deployment/NAME:REPLICAS or statefulset/NAME:REPLICAS, comma-separated",
+            ),
+        }
+    }
+    found
+}
+
+fn dependant(entry: &str) -> Option<Dependant> {
+    let (kind, rest) = entry.split_once('/')?;
+    let (name, replicas) = rest.split_once(':').unwrap_or((rest, "1"));
+    let kind = match kind {
+        "deployment" => "deployments",
+        "statefulset" => "statefulsets",
+        _ => return None,
+    };
+    let replicas = replicas.parse().ok().filter(|replicas| (1..=99).contains(replicas))?;
+    is_object_name(name).then(|| Dependant { kind, name: name.to_owned(), replicas })
 }
 
 fn tekton_version(reader: &mut Reader<'_>) -> Option<String> {
@@ -318,7 +364,7 @@ mod tests {
     fn problems(pairs: &[(&str, &str)]) -> Vec<String> {
         let env = map(pairs);
         let mut reader = Reader::new(&env);
-        read(&mut reader, "test");
+        read(&mut reader, "test", true);
         reader.into_problems().into_iter().map(|problem| problem.setting).collect()
     }
 
@@ -326,7 +372,7 @@ mod tests {
     fn defaults_are_the_predecessors_names() {
         let env = map(&[("PY_ENV", "production")]);
         let mut reader = Reader::new(&env);
-        let settings = read(&mut reader, "dev");
+        let settings = read(&mut reader, "dev", true);
         assert_eq!(reader.into_problems(), []);
         assert_eq!(settings.access, KubeAccess::InCluster);
         assert_eq!(settings.record_name, "switchover-state-dev");
@@ -363,7 +409,7 @@ mod tests {
     fn a_password_in_the_url_is_refused_and_not_shown() {
         let env = map(&[(API_URL, "http://me:hunter2@host/k8s")]);
         let mut reader = Reader::new(&env);
-        read(&mut reader, "dev");
+        read(&mut reader, "dev", true);
         let shown = format!("{:?}", reader.into_problems());
         assert!(shown.contains(API_URL) && !shown.contains("hunter2"), "{shown}");
     }

@@ -76,9 +76,13 @@ impl Config {
         let engine = on(TaskName::LogicHandler);
         let uses_peer =
             [TaskName::PeerServer, TaskName::PeerClient, TaskName::PeerClientFwd].into_iter().any(on);
+        let uses_kube =
+            [TaskName::LogicHandler, TaskName::KubeWatch, TaskName::TektonWatch, TaskName::GeoSync]
+                .into_iter()
+                .any(on);
         let uses_patroni = on(TaskName::PatroniWorker) || engine;
         let config = Self {
-            kube: kube::read(&mut reader, &site.environment),
+            kube: kube::read(&mut reader, &site.environment, uses_kube),
             dns: dns::read(&mut reader, on(TaskName::DnsWatch)),
             patroni: patroni::read(&mut reader, uses_patroni),
             tekton: tekton::read(&mut reader),

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::Reader;
+use super::kube::DATABASE_REPLICAS;
 use crate::model::{Side, SiteName};
 use crate::rules::policy::{Automation, DestructionGate};
 use crate::tasks::TaskName;
@@ -31,8 +32,6 @@ pub const FENCE_OLD_PRIMARY: &str = "FENCE_OLD_PRIMARY";
 pub const DESTRUCTION_GATE: &str = "DESTRUCTION_GATE";
 /// Replicas of the health deployment where the site is offered to the load balancer (default 2).
 pub const HEALTH_REPLICAS: &str = "HEALTH_REPLICAS";
-/// Members of the database (default 3).
-pub const DATABASE_REPLICAS: &str = "DATABASE_REPLICAS";
 /// Replicas of the application where it runs and no pipeline is configured (default 1).
 pub const APPLICATION_REPLICAS: &str = "APPLICATION_REPLICAS";
 /// Seconds that the peer has to answer a request for consent (default 30).

@@ -130,7 +130,7 @@ pub async fn pair(prefix: &str, more: &[(&str, &str)]) -> (Server, Kube) {
     let env: BTreeMap<String, String> =
         base.iter().chain(more).map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
     let mut reader = Reader::new(&env);
-    let settings = kube::read(&mut reader, "dev");
+    let settings = kube::read(&mut reader, "dev", true);
     assert_eq!(reader.into_problems(), []);
     (server, Kube::connect(settings, &prometheus::Registry::new()).await.unwrap())
 }

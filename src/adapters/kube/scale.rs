@@ -11,11 +11,15 @@ use super::objects::Done;
 use super::record::name_of;
 use super::watch::{self, Change, WatchTarget};
 use super::{Kube, KubeError};
+use crate::config::kube::Dependant;
 use crate::model::Detail;
 
 /// Time between two direct reads beside the watch: a selector that does not match or a watch that misses an event
 /// must not cost the whole limit.
 const POLL: Duration = Duration::from_secs(10);
+
+/// Time between two looks at a dependant.
+const DEPENDANT_POLL: Duration = Duration::from_millis(500);
 
 impl Kube {
     /// Scales the database and waits, at most for the setting `KUBE_SCALE_TIMEOUT_SECONDS`.
@@ -27,13 +31,46 @@ impl Kube {
         self.scale_and_wait(&settings.database_statefulset, &settings.database_selector, replicas).await
     }
 
-    /// Scales the application and waits; for sites without Tekton.
+    /// Scales the application and what depends on it, and waits; for sites without Tekton. Dependants start after
+    /// the application and stop before it.
     ///
     /// # Errors
     /// As [`Kube::scale_database`].
     pub async fn scale_application(&self, replicas: u32) -> Done {
         let settings = self.settings();
-        self.scale_and_wait(&settings.application_statefulset, &settings.application_selector, replicas).await
+        let (name, selector) = (&settings.application_statefulset, &settings.application_selector);
+        if replicas > 0 {
+            self.scale_and_wait(name, selector, replicas).await?;
+            for dependant in &settings.application_dependants {
+                self.scale_dependant(dependant, dependant.replicas).await?;
+            }
+        } else {
+            for dependant in settings.application_dependants.iter().rev() {
+                self.scale_dependant(dependant, 0).await?;
+            }
+            self.scale_and_wait(name, selector, 0).await?;
+        }
+        Ok(Detail::Nothing)
+    }
+
+    /// Scales what runs beside the application and waits by reading it by name.
+    async fn scale_dependant(&self, dependant: &Dependant, replicas: u32) -> Done {
+        let path = format!("/apis/apps/v1/namespaces/{}/{}", self.settings().namespace, dependant.kind);
+        let target = format!("{path}/{}", dependant.name);
+        self.strategic(&format!("{target}/scale"), &json!({"spec": {"replicas": replicas}})).await?;
+        let limit = self.settings().scale_timeout;
+        let follow = async {
+            while !self.get_json(&target).await.is_ok_and(|object| pods_follow(&object, replicas)) {
+                tokio::time::sleep(DEPENDANT_POLL).await;
+            }
+        };
+        tokio::time::timeout(limit, follow).await.map(|()| Detail::Nothing).map_err(|_| {
+            KubeError::NotReached {
+                what: format!("{} {} at {replicas} replicas", dependant.kind, dependant.name),
+                limit_ms: limit.as_millis(),
+                last_seen: "not there yet".to_owned(),
+            }
+        })
     }
 
     /// Scales the application to one replica, without waiting.
