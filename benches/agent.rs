@@ -2,6 +2,8 @@
 //!
 //! Prints a table for the README. Nothing here decides whether a test passes.
 
+#![expect(clippy::print_stdout, reason = "a benchmark prints its figures")]
+
 use std::collections::BTreeMap;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -89,7 +91,8 @@ async fn measure_failover() {
     for _ in 0..ROUNDS {
         let lab = Lab::start(LabSettings::on_free_ports()).await.expect("the lab starts");
         let shown = |side: Side, key: &str| lab.agent(side).snapshot.borrow()[key].clone();
-        while Side::ALL.iter().any(|side| shown(*side, "dns").is_null() || shown(*side, "peer_link") != "up") {
+        while Side::ALL.iter().any(|side| shown(*side, "dns").is_null() || shown(*side, "peer_link") != "up")
+        {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         let before: usize = Side::ALL.iter().map(|side| changes(&lab, *side)).sum();
@@ -109,7 +112,9 @@ async fn measure_failover() {
         lab.stop().await;
     }
     let (low, middle, high) = median(first);
-    println!("DNS flip to first action{middle:7.0} ms   ({low:.0} to {high:.0}, n={ROUNDS}; 3 polls of 0.5 s)");
+    println!(
+        "DNS flip to first action{middle:7.0} ms   ({low:.0} to {high:.0}, n={ROUNDS}; 3 polls of 0.5 s)"
+    );
     let (low, middle, high) = median(whole);
     println!("DNS flip to settled     {middle:7.0} ms   ({low:.0} to {high:.0}, n={ROUNDS})");
 }

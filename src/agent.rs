@@ -21,6 +21,7 @@ use crate::adapters::resolver::Resolvers;
 use crate::adapters::tekton::Tekton;
 use crate::bus::Bus;
 use crate::config::Config;
+use crate::config::journal::OnDamage;
 use crate::http::{Auth, HttpState, OperatorDesk, Ready};
 use crate::journal::Journal;
 use crate::model::{Event, Mono, Note, PeerStatus};
@@ -234,10 +235,14 @@ async fn logic(
     if let Some(damage) = &recovered.damage {
         tracing::error!(%damage, "the journal is damaged; nothing is resumed from it");
     }
+    let halts = config.journal.on_damage == OnDamage::Halt;
     let policy = config.policy(instance);
     let fresh = || (State::new(policy.dns.agree_samples, policy.dns.agree_ms), Mono(0));
     let usable = recovered.damage.is_none().then(|| recover(&recovered, wall_now())).flatten();
-    let (state, mono) = usable.unwrap_or_else(fresh);
+    let (mut state, mono) = usable.unwrap_or_else(fresh);
+    if let Some(damage) = recovered.damage.as_ref().filter(|_| halts) {
+        state.safe_halt = Some(damage.to_string());
+    }
     Ok(Arc::new(Logic {
         policy,
         events: Mutex::new(events),

@@ -378,3 +378,20 @@ fn after_a_failback_the_old_answer_of_dns_is_no_news() {
     assert!(pair.is_settled_in("active-passive"));
     assert!(pair.half(Side::Active).engine.state().automation.disarmed);
 }
+
+#[test]
+fn a_damaged_journal_keeps_the_agent_still_until_a_person_resumes_it() {
+    let mut pair = quiet_pair();
+    let half = pair.half_mut(Side::Active);
+    let mut state = half.engine.state().clone();
+    state.safe_halt = Some("line 7 was altered".to_owned());
+    half.engine = switchover_agent::rules::Engine::restore(half.engine.policy().clone(), state);
+    pair.ask(Side::Active, Transition::GolddrPrimary);
+    pair.run(MINUTE);
+    assert_eq!(refusals(&pair, Side::Active), ["journal-damaged"]);
+    assert!(pair.half(Side::Active).site.asked.is_empty());
+    let request = OperatorRequest::Resume;
+    pair.inject(Side::Active, Event::Operator { ticket: 2, who: "operator".to_owned(), request });
+    pair.run(1_000);
+    cycle_to(&mut pair, Transition::GolddrPrimary, "golddr-primary");
+}

@@ -82,6 +82,9 @@ impl Engine {
 
     fn resume(&mut self) -> Result<String, Refusal> {
         self.state.held = false;
+        if self.state.safe_halt.take().is_some() && self.state.run.is_none() {
+            return Ok("the agent acts again".to_owned());
+        }
         let Some(run) = self.state.run.as_mut().filter(|run| run.halted.is_some()) else {
             return Err(Refusal::NothingToDo);
         };

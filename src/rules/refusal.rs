@@ -72,6 +72,8 @@ pub enum Refusal {
     NotAuthenticated,
     /// The phase that the peer requires is not ours.
     RequiredPhaseDiffers(String),
+    /// The journal was found damaged at the start: what was under way is not known.
+    JournalDamaged(String),
     /// There is nothing to resume, abort or acknowledge.
     NothingToDo,
 }
@@ -105,6 +107,7 @@ impl Refusal {
             Self::NotAcknowledged => "not-acknowledged",
             Self::NotAuthenticated => "not-authenticated",
             Self::RequiredPhaseDiffers(_) => "required-phase-differs",
+            Self::JournalDamaged(_) => "journal-damaged",
             Self::NothingToDo => "nothing-to-do",
         }
     }
@@ -155,6 +158,9 @@ impl Refusal {
             }
             Self::NotAuthenticated => "the sender showed no valid certificate of the peer".to_owned(),
             Self::RequiredPhaseDiffers(phase) => format!("this site is in {phase}"),
+            Self::JournalDamaged(what) => {
+                format!("{what}; look at both sites, then resume to let the agent act again")
+            }
             Self::NothingToDo => "there is nothing that this would act on".to_owned(),
         }
     }

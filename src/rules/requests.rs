@@ -69,7 +69,7 @@ impl Engine {
     fn intake_idle(&mut self, phase: Phase, now: Now) {
         let idle = self.state.ask.is_none() && self.state.request.is_none();
         let partial = matches!(phase, Phase::GoldStandbyPartial | Phase::ActivePassivePartial);
-        if idle && partial && !self.state.held {
+        if idle && partial && !self.state.held && self.state.safe_halt.is_none() {
             self.resume_partial(phase, now);
         }
     }
@@ -135,6 +135,9 @@ impl Engine {
         origin: Origin,
         now: Now,
     ) -> Result<&'static Rule, Refusal> {
+        if let Some(what) = &self.state.safe_halt {
+            return Err(Refusal::JournalDamaged(what.clone()));
+        }
         let trigger = match origin {
             Origin::Record | Origin::Operator => Trigger::Asked(transition),
             Origin::Peer => Trigger::Ordered(transition),

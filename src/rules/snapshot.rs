@@ -78,6 +78,8 @@ pub struct Snapshot {
     pub generation: Generation,
     /// Whether everything that the last transition asked for has happened.
     pub settled: bool,
+    /// Why the agent stands still until a person resumes it.
+    pub safe_halt: Option<String>,
     /// The transition under way.
     pub run: Option<RunView>,
     /// Steps that were left behind and are tried again.
@@ -131,6 +133,7 @@ impl Engine {
             transition,
             generation: state.generation,
             settled: state.settled,
+            safe_halt: state.safe_halt.clone(),
             run: self.run_view(now),
             beside: state.beside.iter().map(step_view).collect(),
             chores: state.chores.steps.iter().map(step_view).collect(),

@@ -307,6 +307,8 @@ pub struct State {
     pub unsettled: Option<(Transition, Generation)>,
     /// An operator aborted: nothing resumes by itself.
     pub held: bool,
+    /// The agent stands still because its journal was found damaged, and how; a person's resume ends it.
+    pub safe_halt: Option<String>,
     /// Whether the record carries an annotation of ours.
     pub annotated: bool,
     /// Text of the last request that was refused without clearing it, so that it is said once.
@@ -350,6 +352,7 @@ impl State {
             settled: true,
             unsettled: None,
             held: false,
+            safe_halt: None,
             annotated: false,
             refused: None,
             refusals: Vec::new(),
