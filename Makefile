@@ -10,7 +10,10 @@ else
 RUN_TESTS = $(CARGO) test --lib --bins --tests
 endif
 
-.PHONY: help build lab cycle fmt lint unit real packages doc-test chart scripts test
+bench: ## what the agent costs and how quick a failover is, measured here
+	$(CARGO) bench --bench agent
+
+.PHONY: bench help build lab cycle fmt lint unit real packages doc-test chart scripts test
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
