@@ -1,1 +1,4 @@
 //! Decisions: the pure engine.
+
+pub mod health;
+pub mod prefixes;
