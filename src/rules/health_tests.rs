@@ -35,7 +35,8 @@ fn a_decisive_failure_does_not_wait() {
 #[test]
 fn case_32_the_strategies_say_when_the_service_is_down() {
     let half = Strategy::MoreThanFraction(0.5);
-    let rows: [(Strategy, &[(&str, Sample)], Sample); 15] = [
+    type Row = (Strategy, &'static [(&'static str, Sample)], Sample);
+    let rows: [Row; 15] = [
         (Strategy::AnyFailed, &[("", PASS), ("", PASS)], PASS),
         (Strategy::AnyFailed, &[("", PASS), ("", FAIL)], FAIL),
         (Strategy::AllFailed, &[("", PASS), ("", FAIL)], PASS),

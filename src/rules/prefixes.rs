@@ -133,23 +133,24 @@ pub fn decide<K: Ord + Clone, A: Clone>(
     fail_open: bool,
     rank: impl Fn(&A) -> i64,
 ) -> BTreeMap<K, Decision<A>> {
-    let mut wanted: BTreeMap<K, (Sharing, i64, Decision<A>, Decision<A>, i64)> = BTreeMap::new();
+    let mut wanted: BTreeMap<K, Votes<A>> = BTreeMap::new();
     for view in views {
         let decision = wish(view, fail_open);
         let worth = decision.announce.as_ref().map_or(i64::MIN, &rank);
+        let vote = (worth, decision);
         for route in view.routes {
             match wanted.get_mut(route) {
                 None => {
-                    let row = (view.sharing, worth, decision.clone(), decision.clone(), worth);
-                    wanted.insert(route.clone(), row);
+                    let votes = Votes { sharing: view.sharing, least: vote.clone(), most: vote.clone() };
+                    wanted.insert(route.clone(), votes);
                 }
-                Some((sharing, least, low, high, most)) => {
-                    *sharing = (*sharing).min(view.sharing);
-                    if worth < *least {
-                        (*least, *low) = (worth, decision.clone());
+                Some(votes) => {
+                    votes.sharing = votes.sharing.min(view.sharing);
+                    if worth < votes.least.0 {
+                        votes.least = vote.clone();
                     }
-                    if worth > *most {
-                        (*most, *high) = (worth, decision.clone());
+                    if worth > votes.most.0 {
+                        votes.most = vote.clone();
                     }
                 }
             }
@@ -157,11 +158,18 @@ pub fn decide<K: Ord + Clone, A: Clone>(
     }
     wanted
         .into_iter()
-        .map(|(route, (sharing, _, low, high, _))| match sharing {
-            Sharing::All => (route, low),
-            Sharing::Any => (route, high),
+        .map(|(route, votes)| match votes.sharing {
+            Sharing::All => (route, votes.least.1),
+            Sharing::Any => (route, votes.most.1),
         })
         .collect()
+}
+
+/// What the services that share a route want, with the worth of it.
+struct Votes<A> {
+    sharing: Sharing,
+    least: (i64, Decision<A>),
+    most: (i64, Decision<A>),
 }
 
 #[cfg(test)]
