@@ -56,7 +56,7 @@ impl ProcessCheck {
     async fn until_exit(&self) -> String {
         let waited = async {
             let pid = self.pid().map_err(io::Error::other)?;
-            let fd = AsyncFd::register_with_interest(pidfd(pid)?, tokio::io::Interest::READABLE)?;
+            let fd = watched(pidfd(pid)?)?;
             let _ready = fd.readable().await?;
             Ok::<i32, io::Error>(pid)
         };
@@ -87,6 +87,15 @@ fn pidfd(pid: i32) -> io::Result<OwnedFd> {
     };
     debug_assert!(fd.as_raw_fd() >= 0);
     Ok(fd)
+}
+
+/// Registers the descriptor with the runtime.
+fn watched(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    #[expect(unsafe_code, reason = "the safe constructor is deprecated")]
+    // SAFETY: an OwnedFd stays open, and is the same descriptor, until it is dropped after its registration.
+    unsafe {
+        AsyncFd::register_with_interest(fd, tokio::io::Interest::READABLE)
+    }
 }
 
 impl Check for ProcessCheck {
