@@ -94,7 +94,7 @@ fn watched(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     #[expect(unsafe_code, reason = "the safe constructor is deprecated")]
     // SAFETY: an OwnedFd stays open, and is the same descriptor, until it is dropped after its registration.
     unsafe {
-        AsyncFd::register_with_interest(fd, tokio::io::Interest::READABLE)
+        AsyncFd::register_with_interest(fd, tokio::io::Interest::READABLE).map_err(io::Error::from)
     }
 }
 
