@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use tokio::io::unix::AsyncFd;
 
-use super::{Boxed, Check, Report};
+use super::{Boxed, Check, Report, Sample};
 
 /// What to test.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,6 +54,10 @@ impl ProcessCheck {
     }
 
     async fn until_exit(&self) -> String {
+        // The descriptor of a process that has ended is ready at once, for ever: only a live one is waited for.
+        if self.look().sample != Sample::Pass {
+            return std::future::pending().await;
+        }
         let waited = async {
             let pid = self.pid().map_err(io::Error::other)?;
             let fd = watched(pidfd(pid)?)?;

@@ -253,6 +253,12 @@ impl Health {
         }
     }
 
+    /// The same service under other rules: it keeps its state, and its last verdict holds until new checks have
+    /// spoken or the new limit for Unknown is over.
+    pub fn reconfigured(self, policy: Policy, now: Mono) -> Self {
+        Self { policy, raw: Sample::Unknown, unknown_since: Some(now), ..self }
+    }
+
     /// The state now.
     pub fn state(&self) -> ServiceState {
         self.state

@@ -4,6 +4,8 @@
 //! outside; the supervisor restarts it where it failed. To add a task: a variant here, its arm in the agent's spawn
 //! table, its file.
 
+pub mod anycast;
+
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
