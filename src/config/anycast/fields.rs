@@ -263,7 +263,8 @@ impl<'a> Fields<'a> {
     /// Everything that was never asked for is a problem; call it when the table is read.
     pub fn finish(&self) {
         for (key, hint) in self.unknown() {
-            self.problem(&key, None, hint);
+            // The value may be a secret under a misspelt name.
+            self.problem(&key, Some(&"..."), hint);
         }
     }
 
@@ -280,7 +281,7 @@ fn hint(key: &str, known: &BTreeSet<&'static str>) -> String {
     let lower = key.to_ascii_lowercase();
     let nearest = known.iter().map(|name| (distance(&lower, name), *name)).min();
     match nearest {
-        Some((away, name)) if away <= 1 + key.chars().count() / 4 => {
+        Some((away, name)) if away <= 1 + key.chars().count().div_ceil(4) => {
             format!("this key is not known; did you mean {name}?")
         }
         _ => format!(
