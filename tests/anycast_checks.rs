@@ -1,5 +1,7 @@
 //! Every check kind against a small server of the test's own: pass, fail, unknown, and what happens when nobody answers.
 
+#![allow(clippy::unwrap_used, reason = "a test that panics says what it is about")]
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -1,5 +1,7 @@
 //! The anycast configuration files: both predecessors' forms, what they refuse, and what is new.
 
+#![allow(clippy::unwrap_used, reason = "a test that panics says what it is about")]
+
 use std::time::Duration;
 
 use switchover_agent::checks::CheckSpec;

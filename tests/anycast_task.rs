@@ -1,5 +1,7 @@
 //! The `anycast` task as a whole, with an announcer that only remembers: what is announced when, and what survives.
 
+#![allow(clippy::unwrap_used, reason = "a test that panics says what it is about")]
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -546,4 +548,24 @@ async fn the_command_line_asks_over_the_socket() {
     running.task.await.unwrap();
     assert!(!path.exists(), "the socket is removed at the end");
     assert!(socket::ask(&path, &socket::Request::Status).await.is_err());
+}
+
+#[tokio::test]
+async fn the_metrics_listener_knows_one_path_and_a_taken_address_is_an_error() {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let text = GO.replace("enabled: false", &format!("enabled: true, address: \"{free}\""));
+    let lab = Lab::start(&text, &["a", "b"]);
+    let client = reqwest::Client::builder()
+        .tls_backend_preconfigured(Trust::nobody().client(&Default::default()).unwrap())
+        .no_proxy()
+        .build()
+        .unwrap();
+    let get = |path: &str| client.get(format!("http://{free}{path}")).send();
+    let answer = get("/metrics").await.unwrap();
+    assert_eq!(answer.status(), 200);
+    assert!(answer.text().await.unwrap().contains("anycastd_up{"));
+    assert_eq!(get("/other").await.unwrap().status(), 404);
+    let (recorder, _) = Recorder::new();
+    let second = start(setup(config(lab.folder.path(), &text), recorder), CancellationToken::new());
+    assert!(matches!(second, Err(StartError::Listener { .. })));
 }

@@ -13,6 +13,7 @@ pub mod go;
 pub mod native_kinds;
 pub mod python;
 pub mod service;
+pub mod settings;
 pub mod text;
 
 use std::collections::BTreeSet;

@@ -15,6 +15,7 @@
 
 pub mod command;
 pub mod control;
+mod listener;
 pub mod metrics;
 pub mod neighbours;
 mod owner;
@@ -83,6 +84,14 @@ pub enum StartError {
     /// Prefixes name an announcer that was not given.
     #[error("no announcer {0} is set up")]
     NoAnnouncer(String),
+    /// The metrics listener.
+    #[error("metrics listener {address}: {reason}")]
+    Listener {
+        /// Its address.
+        address: String,
+        /// Why.
+        reason: String,
+    },
     /// The control socket.
     #[error(transparent)]
     Socket(#[from] socket::SocketError),
@@ -106,10 +115,18 @@ pub fn start(setup: Setup, cancel: CancellationToken) -> Result<Running, StartEr
         tracing::warn!(%warning, "configuration");
     }
     let lock = socket.as_deref().map(socket::claim).transpose()?;
+    let listener = config.metrics_listen.as_deref().map(|address| {
+        listener::bind(address)
+            .map_err(|error| StartError::Listener { address: address.to_owned(), reason: error.to_string() })
+    });
+    let listener = listener.transpose()?;
     let metrics = Metrics::register(&registry)?;
     let (sender, receiver) = mpsc::channel(QUEUE);
     let control = Control::new(sender.clone());
     let owner = owner::Owner::new(config, trust, metrics, sender)?;
+    if let Some(listener) = listener {
+        tokio::spawn(listener::serve(listener, registry, cancel.clone()));
+    }
     let socket_task = lock.map(|lock| {
         let (control, cancel) = (control.clone(), cancel.clone());
         tokio::spawn(socket::serve(lock, control, cancel))

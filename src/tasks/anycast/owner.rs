@@ -4,25 +4,26 @@
 //! services that changed are decided anew, and publishing takes at most a fifth of the time, so that ten thousand
 //! services that come up in one second cost little.
 
+mod outlets;
 mod requests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
+use self::outlets::Outlet;
+use super::StartError;
 use super::control::Input;
 use super::metrics::Metrics;
-use super::reconcile::{Applied, End, Reconciler, Wanted};
 use super::schedule::{Sampled, Scheduled, first_delay};
 use super::service::Runtime;
-use super::{StartError, conclude};
-use crate::announce::{Announcer, PrefixKey, Shutdown};
+use crate::announce::Announcer;
 use crate::checks::trust::Trust;
 use crate::checks::{self, Check, Sample};
 use crate::config::anycast::{AnnouncerRef, Anycast, Graded, Route, Service, StartRule};
@@ -36,17 +37,6 @@ const TICK: Duration = Duration::from_millis(250);
 
 /// A service with its checks built, ready to run.
 type Built = (Arc<Service>, Vec<Box<dyn Check>>);
-
-/// State of an announcer as seen from here.
-struct Outlet {
-    wanted: watch::Sender<Arc<Wanted>>,
-    every: watch::Sender<Duration>,
-    end: Option<oneshot::Sender<End>>,
-    name: String,
-    /// What it has; `None` = its last call failed.
-    announced: Option<BTreeSet<PrefixKey>>,
-    diagnoses: BTreeMap<PrefixKey, String>,
-}
 
 pub(super) struct Owner {
     config: Anycast,
@@ -141,29 +131,6 @@ impl Owner {
         let exit = self.end(&mut inputs).await;
         reconcilers.close();
         exit
-    }
-
-    fn open_outlets(&mut self, announcers: BTreeMap<AnnouncerRef, Box<dyn Announcer>>) -> TaskTracker {
-        let tasks = TaskTracker::new();
-        for (which, announcer) in announcers {
-            let name = announcer.name().to_owned();
-            let (wanted, wanted_receiver) = watch::channel(Arc::new(Wanted::default()));
-            let (every, every_receiver) = watch::channel(self.config.reconcile);
-            let (end, end_receiver) = oneshot::channel();
-            let reconciler = Reconciler {
-                which: which.clone(),
-                announcer,
-                wanted: wanted_receiver,
-                every: every_receiver,
-                reports: self.sender.clone(),
-                metrics: self.metrics.clone(),
-            };
-            tasks.spawn(reconciler.run(end_receiver));
-            let outlet =
-                Outlet { wanted, every, end: Some(end), name, announced: None, diagnoses: BTreeMap::new() };
-            self.outlets.insert(which, outlet);
-        }
-        tasks
     }
 
     /// Starts services; one that had another configuration before keeps its state until its new checks have spoken.
@@ -339,86 +306,6 @@ impl Owner {
             self.fail_open = in_force;
             self.dirty = self.services.keys().copied().collect();
         }
-    }
-
-    /// Hands the wanted sets to the announcers.
-    fn publish(&mut self) {
-        let began = Instant::now();
-        for (which, outlet) in &self.outlets {
-            let mine = self.decisions.iter().filter(|(route, _)| route.announcer == *which);
-            let mut wanted = Wanted { ready: self.ready, ..Wanted::default() };
-            for (route, decision) in mine {
-                if let Some(graded) = &decision.announce {
-                    wanted.routes.insert(route.key.clone(), graded.attributes.clone());
-                }
-                wanted.reasons.insert(route.key.clone(), decision.reason.clone());
-            }
-            outlet.wanted.send_if_modified(|held| {
-                let changed = held.routes != wanted.routes || held.ready != wanted.ready;
-                *held = Arc::new(wanted);
-                changed
-            });
-        }
-        self.unpublished = false;
-        self.quiet_until = Instant::now() + began.elapsed() * 4;
-    }
-
-    fn applied(&mut self, applied: Applied) {
-        let Some(outlet) = self.outlets.get_mut(&applied.which) else { return };
-        match applied.result {
-            Ok(changes) => {
-                outlet.announced = Some(applied.announced);
-                outlet.diagnoses = changes.diagnoses;
-            }
-            Err(_) => outlet.announced = None,
-        }
-    }
-
-    /// Checks stop first, so that nothing changes its mind; then drain, withdraw, confirm, close.
-    async fn end(mut self, inputs: &mut mpsc::Receiver<Input>) -> Exit {
-        self.stop_checks.cancel();
-        self.checks.close();
-        let rules = self.config.shutdown.clone();
-        let keep = rules.keep_routes;
-        if !keep && !rules.drain_delay.is_zero() {
-            info!(delay_ms = rules.drain_delay.as_millis() as u64, "routes are marked for graceful shutdown");
-            for decision in self.decisions.values_mut() {
-                if let Some(graded) = &mut decision.announce {
-                    graded.attributes.graceful_shutdown = true;
-                }
-            }
-            self.publish();
-            tokio::time::sleep(rules.drain_delay).await;
-        }
-        let mut waiting = Vec::new();
-        for outlet in self.outlets.values_mut() {
-            let (done, result) = oneshot::channel();
-            // The delay is over: the announcer itself has nothing to wait for.
-            let how = if keep {
-                Shutdown::KeepRoutes
-            } else {
-                Shutdown::Withdraw { drain_ms: 0, reason: rules.reason.clone() }
-            };
-            if let Some(end) = outlet.end.take() {
-                let _ = end.send(End { how, limit: rules.limit, done });
-            }
-            waiting.push((outlet.name.clone(), result));
-        }
-        // Nobody may wait for a place in the queue that nobody empties.
-        inputs.close();
-        let (mut left, mut unconfirmed) = (BTreeSet::new(), Vec::new());
-        for (name, result) in waiting {
-            match result.await {
-                Ok(Ok(keys)) => left.extend(keys.into_iter().map(|key| (name.clone(), key))),
-                Ok(Err(reason)) => unconfirmed.push(reason),
-                Err(_) => unconfirmed.push(format!("{name}: its task broke down")),
-            }
-        }
-        if keep {
-            info!("routes are left where they are");
-            return Exit::Cancelled;
-        }
-        conclude(&left, &unconfirmed)
     }
 }
 
