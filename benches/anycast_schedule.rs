@@ -43,7 +43,9 @@ fn arguments() -> Wanted {
 }
 
 fn begin(text: &str) -> (Running, Recording, Arc<prometheus::Registry>, CancellationToken) {
+    let began = Instant::now();
     let config = parse(text).unwrap();
+    println!("{} services read in {:?}", config.services.len(), began.elapsed());
     let (recorder, recording) = Recorder::new();
     let mut announcers: BTreeMap<AnnouncerRef, Box<dyn Announcer>> = BTreeMap::new();
     announcers.insert(config.announcers().pop_first().unwrap(), Box::new(recorder));

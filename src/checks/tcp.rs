@@ -1,7 +1,8 @@
 //! `tcp`: a port accepts connections, or must not.
 //!
-//! With `hold` the connection stays open between runs, and its end is an event: the next probe comes at once, and
-//! when that is refused the failure is believed without repetition.
+//! With `hold` one connection stays open between runs, and its end is an event: the next probe comes at once, and
+//! when that is refused the failure is believed without repetition. Every run still connects anew: a machine that
+//! lost its power closes nothing.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -76,16 +77,13 @@ impl TcpCheck {
 
     async fn run(&self) -> Report {
         let Spec { host, port, source, should_fail, hold, timeout } = &self.spec;
-        if *hold && self.held.lock().await.is_some() {
-            return Report::pass();
-        }
         let connected = tokio::time::timeout(*timeout, connect(host, *port, *source)).await;
         let after_reset = self.was_reset.swap(false, Ordering::Relaxed);
         let error = match connected {
             Ok(Ok(_)) if *should_fail => return Report::fail(format!("{host}:{port} accepts connections")),
             Ok(Ok(stream)) => {
                 if *hold {
-                    *self.held.lock().await = Some(stream);
+                    self.held.lock().await.get_or_insert(stream);
                 }
                 return Report::pass();
             }

@@ -4,13 +4,11 @@
 //! The predecessor's gauge `certificate_expires_in_seconds` is negative while a certificate is valid, and its checks
 //! are told apart by kind only; dashboards rely on both. Names of ours carry `service` and `check` (the name).
 
-use std::collections::BTreeMap;
-
 use prometheus::core::Collector;
 use prometheus::{CounterVec, GaugeVec, Opts, Registry};
 
 use super::schedule::Sampled;
-use crate::announce::{Changes, PrefixKey, RouteAttributes};
+use crate::announce::{Changes, PrefixKey};
 use crate::checks::{Facts, Sample};
 use crate::config::anycast::{ConfiguredCheck, Service};
 use crate::rules::health::ServiceState;
@@ -189,19 +187,21 @@ impl Metrics {
         self.failures.with_label_values(&[announcer]).inc();
     }
 
-    pub(super) fn applied<'a>(
-        &self,
-        announcer: &str,
-        changes: &'a Changes,
-        routes: &BTreeMap<PrefixKey, RouteAttributes>,
-        known: impl Iterator<Item = &'a PrefixKey>,
-    ) {
+    /// The result of a call of an announcer: only what changed is touched.
+    pub(super) fn applied(&self, announcer: &str, changes: &Changes) {
         let announced = changes.announced.len() + changes.updated.len();
         self.announcements.with_label_values(&[announcer]).inc_by(announced as f64);
         self.withdrawals.with_label_values(&[announcer]).inc_by(changes.withdrawn.len() as f64);
-        for key in known.chain(&changes.withdrawn) {
-            let value = f64::from(u8::from(routes.contains_key(key)));
-            self.announced.with_label_values(&[&key.to_string(), announcer]).set(value);
+        for key in &changes.announced {
+            self.announced.with_label_values(&[&key.to_string(), announcer]).set(1.0);
         }
+        for key in &changes.withdrawn {
+            self.announced.with_label_values(&[&key.to_string(), announcer]).set(0.0);
+        }
+    }
+
+    /// A route that is known and not announced yet.
+    pub(super) fn known(&self, announcer: &str, key: &PrefixKey) {
+        self.announced.with_label_values(&[&key.to_string(), announcer]).set(0.0);
     }
 }

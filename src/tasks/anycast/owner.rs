@@ -283,7 +283,8 @@ impl Owner {
             owners.iter().zip(&reasons).map(|(service, reason)| view(service, reason)).collect();
         let mut decided = decide(&views, self.fail_open, |graded| i64::from(graded.class));
         decided.retain(|route, _| routes.contains(route));
-        self.decisions.append(&mut decided);
+        // One by one: `append` would build the whole map anew.
+        self.decisions.extend(decided);
         for id in &dirty {
             if let Some(service) = self.services.get_mut(id) {
                 let wanted = |route: &Route| self.decisions.get(route).is_some_and(|d| d.announce.is_some());

@@ -27,7 +27,7 @@ const RETRY_MIN: Duration = Duration::from_millis(200);
 const RETRY_MAX: Duration = Duration::from_secs(30);
 
 /// What is wanted of one announcer.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub(super) struct Wanted {
     pub(super) routes: BTreeMap<PrefixKey, RouteAttributes>,
     /// Why each known prefix is wanted or not.
@@ -49,8 +49,8 @@ pub(super) struct End {
 pub(super) struct Applied {
     pub(super) which: AnnouncerRef,
     pub(super) result: Result<Changes, AnnounceError>,
-    /// What is announced as far as known.
-    pub(super) announced: BTreeSet<PrefixKey>,
+    /// What is announced since then; `None` = not known.
+    pub(super) announced: Option<Arc<Wanted>>,
 }
 
 /// The task's parts.
@@ -68,6 +68,9 @@ impl Reconciler {
     pub(super) async fn run(mut self, mut end: oneshot::Receiver<End>) {
         let mut failures: u32 = 0;
         let mut last_error = String::new();
+        for key in self.wanted.borrow().reasons.keys() {
+            self.metrics.known(self.announcer.name(), key);
+        }
         loop {
             let wanted = Arc::clone(&self.wanted.borrow_and_update());
             let mut next = Instant::now() + *self.every.borrow();
@@ -95,7 +98,7 @@ impl Reconciler {
         }
     }
 
-    async fn apply(&mut self, wanted: &Wanted, last_error: &mut String) -> Result<(), ()> {
+    async fn apply(&mut self, wanted: &Arc<Wanted>, last_error: &mut String) -> Result<(), ()> {
         let name = self.announcer.name().to_owned();
         let result = call(&mut self.announcer, &wanted.routes).await;
         match &result {
@@ -114,12 +117,9 @@ impl Reconciler {
             }
         }
         let outcome = result.as_ref().map(|_| ()).map_err(|_| ());
-        let announced = match &result {
-            Ok(_) => wanted.routes.keys().cloned().collect(),
-            Err(_) => BTreeSet::new(),
-        };
-        let applied = Applied { which: self.which.clone(), result, announced };
+        let announced = result.is_ok().then(|| Arc::clone(wanted));
         // The owner may be waiting for us at its end; then nobody needs this report any more.
+        let applied = Applied { which: self.which.clone(), result, announced };
         let _ = self.reports.try_send(Input::Applied(applied));
         outcome
     }
@@ -138,7 +138,7 @@ impl Reconciler {
         for (prefix, diagnosis) in &changes.diagnoses {
             warn!(%announcer, %prefix, %diagnosis, "set and yet not reaching anybody");
         }
-        self.metrics.applied(announcer, changes, &wanted.routes, wanted.reasons.keys());
+        self.metrics.applied(announcer, changes);
     }
 
     /// Withdraws, confirms and ends, all within the limit.

@@ -121,8 +121,11 @@ impl Scheduled {
     }
 }
 
-/// The first beat after `now`, on the grid of `interval` that `beat` lies on.
+/// The first beat after `now`, on the grid of `interval` that `beat` lies on. A run between two beats moves nothing.
 fn next_beat(beat: Instant, interval: Duration, now: Instant) -> Instant {
+    if beat > now {
+        return beat;
+    }
     let next = beat + interval;
     if next > now {
         return next;
@@ -152,6 +155,7 @@ mod tests {
         assert_eq!(next_beat(start, second, start + Duration::from_millis(300)), start + second);
         assert_eq!(next_beat(start, second, start + Duration::from_millis(2500)), start + 3 * second);
         assert_eq!(next_beat(start, second, start + 2 * second), start + 3 * second);
+        assert_eq!(next_beat(start + second, second, start + second / 5), start + second, "after a fast run");
     }
 
     #[test]

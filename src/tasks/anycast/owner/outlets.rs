@@ -24,7 +24,7 @@ pub(super) struct Outlet {
     pub(super) end: Option<oneshot::Sender<End>>,
     pub(super) name: String,
     /// What it has; `None` = its last call failed.
-    pub(super) announced: Option<BTreeSet<PrefixKey>>,
+    pub(super) announced: Option<Arc<Wanted>>,
     pub(super) diagnoses: BTreeMap<PrefixKey, String>,
 }
 
@@ -79,12 +79,10 @@ impl Owner {
 
     pub(super) fn applied(&mut self, applied: Applied) {
         let Some(outlet) = self.outlets.get_mut(&applied.which) else { return };
+        outlet.announced = applied.announced;
         match applied.result {
-            Ok(changes) => {
-                outlet.announced = Some(applied.announced);
-                outlet.diagnoses = changes.diagnoses;
-            }
-            Err(_) => outlet.announced = None,
+            Ok(changes) => outlet.diagnoses = changes.diagnoses,
+            Err(_) => outlet.diagnoses.clear(),
         }
     }
 

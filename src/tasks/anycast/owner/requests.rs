@@ -115,7 +115,7 @@ impl Owner {
             wanted: decision.announce.is_some(),
             announced: outlet
                 .and_then(|o| o.announced.as_ref())
-                .map(|announced| announced.contains(&route.key)),
+                .map(|announced| announced.routes.contains_key(&route.key)),
             reason: decision.reason.clone(),
             diagnosis: outlet.and_then(|outlet| outlet.diagnoses.get(&route.key).cloned()),
         }
