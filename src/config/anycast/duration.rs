@@ -95,6 +95,9 @@ fn clock(text: &str) -> Option<f64> {
 /// `1h2m3.5s`, `100ms`, `10us`, `5ns`, also `2d`.
 fn units(text: &str) -> Option<f64> {
     let (sign, mut rest) = text.strip_prefix('-').map_or((1.0, text), |rest| (-1.0, rest));
+    if rest.is_empty() {
+        return None;
+    }
     let mut total = 0.0;
     while !rest.is_empty() {
         let digits = rest.find(|c: char| !(c.is_ascii_digit() || c == '.'))?;
@@ -114,7 +117,7 @@ fn units(text: &str) -> Option<f64> {
         total += number * factor;
         rest = rest[end..].trim_start();
     }
-    (!text.is_empty()).then_some(sign * total)
+    Some(sign * total)
 }
 
 #[cfg(test)]
