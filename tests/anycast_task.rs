@@ -414,6 +414,24 @@ async fn case_44_a_reload_keeps_what_did_not_change_and_a_broken_file_changes_no
 }
 
 #[tokio::test]
+async fn case_44_a_broken_file_is_refused_whole_and_a_good_one_taken() {
+    let lab = Lab::start(TWO, &["a", "b"]);
+    lab.announced(&ALL).await;
+    let calls = lab.recording.calls().len();
+    let file = lab.path("anycast.toml");
+    let dir = lab.folder.path().display().to_string();
+    std::fs::write(&file, TWO.replace("{DIR}", &dir).replace("[services.b]", "[services.b")).unwrap();
+    let error = lab.control.reload_file(&file).await.unwrap_err().to_string();
+    assert!(error.starts_with("nothing was changed: TOML"), "{error}");
+    assert!(lab.control.reload_file(&lab.path("none.toml")).await.is_err());
+    std::fs::write(&file, TWO.replace("{DIR}", &dir)).unwrap();
+    let told = lab.control.reload_file(&file).await.unwrap();
+    assert_eq!(told, "2 services kept, 0 started, 0 ended");
+    runs(&lab, "a", "file", 4.0).await;
+    assert_eq!(lab.recording.calls().len(), calls);
+}
+
+#[tokio::test]
 async fn a_drain_marks_then_withdraws_and_an_undrain_brings_back() {
     let lab = Lab::start(&TWO.replace("[services.a]", "[services.a]\ndrain_delay = \"300ms\""), &["a", "b"]);
     lab.announced(&ALL).await;

@@ -1,5 +1,6 @@
 //! The handle on a running `anycast` task: status, explain, check now, drain, undrain, reload.
 
+use std::path::Path;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
@@ -117,6 +118,24 @@ impl Control {
     /// No such service, or a task that does not answer.
     pub async fn undrain(&self, service: &str) -> Result<String, ControlError> {
         self.ask(|reply| Request::Undrain(service.to_owned(), reply)).await?
+    }
+
+    /// Reads a file whole and takes it over, as SIGHUP asks for. A file that cannot be used changes nothing.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the file, or see [`Self::reload`].
+    pub async fn reload_file(&self, path: &Path) -> Result<String, ControlError> {
+        let owned = path.to_owned();
+        let read = tokio::task::spawn_blocking(move || crate::config::anycast::load(&owned)).await;
+        let result = match read {
+            Ok(Ok(config)) => self.reload(config).await,
+            Ok(Err(error)) => Err(ControlError::Reload(error.to_string())),
+            Err(error) => Err(ControlError::Reload(error.to_string())),
+        };
+        if let Err(error) = &result {
+            tracing::error!(path = %path.display(), %error, "reload");
+        }
+        result
     }
 
     /// Takes over a configuration that was read whole. Services that did not change keep their state and routes.

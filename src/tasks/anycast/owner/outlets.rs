@@ -126,6 +126,8 @@ impl Owner {
                 Err(_) => unconfirmed.push(format!("{name}: its task broke down")),
             }
         }
+        // Each ends at its next breath, and kills what it started; nobody needs to wait long for that.
+        let _ = tokio::time::timeout(Duration::from_secs(2), self.checks.wait()).await;
         if keep {
             info!("routes are left where they are");
             return Exit::Cancelled;

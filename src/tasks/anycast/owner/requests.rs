@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tokio::time::Instant;
-use tracing::info;
+use tracing::{info, warn};
 
 use super::{Owner, build};
 use crate::config::anycast::{Anycast, Graded, Route, Service};
@@ -12,6 +12,12 @@ use crate::rules::health::ServiceState;
 use crate::rules::prefixes::Decision;
 use crate::tasks::anycast::control::{ControlError, Request};
 use crate::tasks::anycast::status::{Explanation, RouteStatus, Status};
+
+/// Whether something changed that services do not own and that only a new start takes over.
+fn needs_restart(old: &Anycast, new: &Anycast) -> bool {
+    (&old.bgp, &old.bird, &old.metrics_listen, &old.control_socket)
+        != (&new.bgp, &new.bird, &new.metrics_listen, &new.control_socket)
+}
 
 impl Owner {
     pub(super) fn request(&mut self, request: Request) {
@@ -95,7 +101,11 @@ impl Owner {
                 former.insert(service.config.name.clone(), service);
             }
         }
-        let told = format!("{} services kept, {} started, {} ended", kept.len(), built.len(), gone.len());
+        let mut told = format!("{} services kept, {} started, {} ended", kept.len(), built.len(), gone.len());
+        if needs_restart(&self.config, &config) {
+            warn!("settings of announcers, metrics listener or control socket changed: they need a restart");
+            told.push_str("; settings of announcers or listeners changed and need a restart");
+        }
         self.config = config;
         self.begin(built, &former);
         for outlet in self.outlets.values() {
