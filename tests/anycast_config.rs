@@ -267,6 +267,15 @@ fn every_native_kind_is_read_in_both_forms() {
 }
 
 #[test]
+fn bird_needs_its_section_and_only_sensible_names() {
+    let file = "[services.a]\nprefixes.bird = [\"192.0.2.1\"]\nchecks.cabourotte = [\"c\"]\n";
+    refused(file, "bird is not set");
+    refused(&format!("bird = {{ file = \"/x\", v4 = \"a b\" }}\n{file}"), "a symbol of BIRD");
+    let config = parse(&format!("bird = {{ file = \"/x\", style = \"sets\" }}\n{file}")).unwrap();
+    assert!(config.bird.unwrap().sets);
+}
+
+#[test]
 fn a_password_of_a_neighbour_never_shows() {
     let file = GO.replace("enable_multihop: true", "enable_multihop: true\n      password: hunter2");
     let config = parse(&file).unwrap();

@@ -396,8 +396,9 @@ async fn case_44_a_reload_keeps_what_did_not_change_and_a_broken_file_changes_no
     );
     let error = lab.control.reload(config(lab.folder.path(), &unbuildable)).await.unwrap_err();
     assert!(error.to_string().contains("nothing was changed"), "{error}");
-    let elsewhere =
-        format!("{}\n[services.c]\nprefixes.bird = [\"192.0.2.9\"]\nchecks.file = [\"/\"]\n", TWO);
+    let elsewhere = format!(
+        "bird.file = \"/x\"\n{TWO}\n[services.c]\nprefixes.bird = [\"192.0.2.9\"]\nchecks.file = [\"/\"]\n"
+    );
     assert!(lab.control.reload(config(lab.folder.path(), &elsewhere)).await.is_err());
     // The same text, one interval changed: the routes stay, the state stays.
     let slower = TWO.replace("{DIR}/b\", interval = \"50ms\"", "{DIR}/b\", interval = \"60ms\"");

@@ -5,6 +5,7 @@
 //! `services` as a table is the Python predecessor's, as a list the Go predecessor's. Extensions are the same in both.
 
 pub mod bgp;
+pub mod bird;
 pub mod check_kinds;
 pub mod checks;
 pub mod duration;
@@ -50,8 +51,8 @@ pub struct Anycast {
     pub services: Vec<Service>,
     /// Settings of our own BGP speaker.
     pub bgp: Option<bgp::BgpSection>,
-    /// BIRD's files and commands, as its announcer spells them.
-    pub bird: Option<serde_json::Value>,
+    /// BIRD's file and commands.
+    pub bird: Option<bird::BirdSection>,
     /// `host:port` of a metrics listener of its own; `None` = only the agent's.
     pub metrics_listen: Option<String>,
     /// What happens at the end.

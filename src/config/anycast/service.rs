@@ -9,7 +9,7 @@ use ipnet::IpNet;
 
 use super::fields::Fields;
 use super::{
-    AnnouncerRef, Anycast, ConfiguredCheck, Dialect, Graded, Route, Service, ShutdownRules, StartRule,
+    AnnouncerRef, Anycast, ConfiguredCheck, Dialect, Graded, Route, Service, ShutdownRules, StartRule, bird,
 };
 use crate::announce::{PrefixKey, RouteAttributes};
 use crate::rules::health::{Damping, Policy, Strategy};
@@ -44,7 +44,7 @@ pub(super) fn whole(root: &Fields<'_>, dialect: Dialect) -> Anycast {
         dialect,
         services: Vec::new(),
         bgp: None,
-        bird: root.get("bird").cloned(),
+        bird: root.table("bird").map(|table| bird::read(&table)),
         metrics_listen: None,
         shutdown,
         start,
@@ -315,7 +315,7 @@ pub(super) fn settle(config: &mut Anycast, root: &Fields<'_>) {
         root.problem("announcer", None, "prefixes of type bgp need this section");
     }
     if config.bird.is_none() && config.announcers().contains(&AnnouncerRef::Bird) {
-        warnings.push("bird: not configured, the announcer's own defaults hold".to_owned());
+        root.problem("bird", None, "prefixes of type bird need this section");
     }
     for name in repeated {
         root.problem("services", Some(&name), "two services have this name");
