@@ -4,6 +4,7 @@
 //! outside; the supervisor restarts it where it failed. To add a task: a variant here, its arm in the agent's spawn
 //! table, its file.
 
+pub mod anycast;
 pub mod clock;
 pub mod diary;
 pub mod dns_watch;
