@@ -3,6 +3,7 @@
 //! One file per section; each reads through [`lookup::Reader`], so that all problems of all sections are reported at
 //! once. Nothing here contacts anything.
 
+pub mod bgp;
 pub mod lookup;
 
 pub use lookup::{Layered, Lookup, Problem, ProcessEnv, Reader, Secret};
