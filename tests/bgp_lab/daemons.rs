@@ -154,7 +154,7 @@ impl Lab {
         let next = p.downstream.map(|host| {
             let (address, asn) = (self.v4(host), asn(host));
             format!(
-                "protocol bgp down {{ local {me} as {own}; neighbor {address} as {asn}; hold time 30; strict bind yes; \
+                "protocol bgp behind {{ local {me} as {own}; neighbor {address} as {asn}; multihop; hold time 30; strict bind yes; connect delay time 1; \
                  ipv4 {{ import none; export all; }}; }}\n"
             )
         });
@@ -252,7 +252,7 @@ impl Lab {
             "process api {{ run {script}; encoder json; }}\nneighbor {us} {{ router-id {me}; local-address {me}; \
              local-as {own}; peer-as {our}; hold-time {hold}; passive true; {password} {gtsm} {}\n\
              family {{ ipv4 unicast; ipv6 unicast; }} api {{ processes [ api ]; neighbor-changes; \
-             receive {{ parsed; update; notification; open; refresh; }} }} }}\n{}",
+             receive {{ parsed; update; }} }} }}\n{}",
             p.extra, p.globals
         );
         let file = self.file("exabgp.conf", &config);

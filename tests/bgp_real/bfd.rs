@@ -1,0 +1,1 @@
+//! BFD against BIRD and FRR's bfdd.
