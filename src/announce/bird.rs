@@ -18,7 +18,6 @@ use tracing::{error, info, warn};
 use super::{AnnounceError, Announcer, Changes, PrefixKey, RouteAttributes, Shutdown};
 use crate::bgp::Community;
 use crate::config::bgp::Family;
-use crate::model::FailureKind;
 
 /// Largest answer of `birdc` that is looked at: 100,000 prefixes and then some.
 const OUTPUT_LIMIT: usize = 64 * 1024 * 1024;
@@ -83,12 +82,12 @@ pub struct BirdAnnouncer {
     desired: BTreeMap<PrefixKey, RouteAttributes>,
 }
 
-fn transient(message: String) -> AnnounceError {
-    AnnounceError { message, kind: FailureKind::Transient }
+fn transient(reason: String) -> AnnounceError {
+    AnnounceError::transient("bird", "change BIRD", reason)
 }
 
-fn permanent(message: String) -> AnnounceError {
-    AnnounceError { message, kind: FailureKind::Permanent }
+fn permanent(reason: String) -> AnnounceError {
+    AnnounceError::permanent("bird", "change BIRD", reason)
 }
 
 /// Whether a text can be a BIRD symbol, and so is safe in the file and on the command line.
@@ -223,11 +222,12 @@ impl BirdAnnouncer {
         }
         self.confirm(&wanted).await?;
         let before = before.unwrap_or_default();
-        let changed =
-            |key: &&PrefixKey| !before.contains(*key) || self.desired.get(*key) != desired.get(*key);
+        let same = |key: &&PrefixKey| self.desired.get(*key) == desired.get(*key);
         let changes = Changes {
-            announced: wanted.iter().filter(changed).cloned().collect(),
+            announced: wanted.difference(&before).cloned().collect(),
+            updated: wanted.intersection(&before).filter(|key| !same(key)).cloned().collect(),
             withdrawn: before.difference(&wanted).cloned().collect(),
+            diagnoses: BTreeMap::new(),
         };
         info!(announcer = %self.name, announced = changes.announced.len(), withdrawn = changes.withdrawn.len(), "BIRD");
         self.desired.clone_from(desired);

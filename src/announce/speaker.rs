@@ -9,9 +9,9 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use super::{AnnounceError, Announcer, Changes, PrefixKey, RouteAttributes, Shutdown};
+use crate::bgp::packing::family_of;
 use crate::bgp::{Community, NeighbourStatus, Speaker};
 use crate::config::bgp::SpeakerSettings;
-use crate::model::FailureKind;
 
 /// Our own speaker as an announcer.
 #[derive(Debug)]
@@ -20,17 +20,14 @@ pub struct SpeakerAnnouncer {
     speaker: Option<Speaker>,
 }
 
-fn permanent(message: String) -> AnnounceError {
-    AnnounceError { message, kind: FailureKind::Permanent }
-}
-
 impl SpeakerAnnouncer {
     /// Starts the speaker. Needs a tokio runtime.
     ///
     /// # Errors
     /// A BFD socket could not be made.
     pub fn start(name: &str, settings: SpeakerSettings) -> Result<Self, AnnounceError> {
-        let speaker = Speaker::start(settings).map_err(|error| permanent(format!("BGP speaker: {error}")))?;
+        let speaker = Speaker::start(settings)
+            .map_err(|error| AnnounceError::permanent(name, "start the BGP speaker", error))?;
         Ok(Self { name: name.to_owned(), speaker: Some(speaker) })
     }
 
@@ -49,26 +46,26 @@ impl SpeakerAnnouncer {
     /// # Errors
     /// A BFD socket could not be made, or the speaker has ended.
     pub async fn reconfigure(&mut self, settings: SpeakerSettings) -> Result<(), AnnounceError> {
-        let Some(speaker) = &mut self.speaker else { return Err(ended()) };
-        speaker.reconfigure(settings).await.map_err(|error| permanent(format!("BGP speaker: {error}")))
+        let Some(speaker) = &mut self.speaker else { return Err(ended(&self.name)) };
+        let failed = |error| AnnounceError::permanent(&self.name, "take over new BGP settings", error);
+        speaker.reconfigure(settings).await.map_err(failed)
     }
 }
 
-fn ended() -> AnnounceError {
-    permanent("the BGP speaker has ended".to_owned())
+fn ended(name: &str) -> AnnounceError {
+    AnnounceError::permanent(name, "announce", "the BGP speaker has ended")
 }
 
 /// Refuses what no session could say, before anything changes.
-fn check(desired: &BTreeMap<PrefixKey, RouteAttributes>) -> Result<(), AnnounceError> {
+fn check(name: &str, desired: &BTreeMap<PrefixKey, RouteAttributes>) -> Result<(), AnnounceError> {
     for (key, attributes) in desired {
-        if let Some(vrf) = &key.vrf {
-            return Err(permanent(format!(
-                "{} in VRF {vrf}: the own speaker has no VRFs; bind a neighbour to the VRF's interface instead",
-                key.prefix
-            )));
+        let refused = |reason: String| AnnounceError::permanent(name, format!("announce {key}"), reason);
+        if key.vrf.is_some() {
+            let hint = "the own speaker has no VRFs; bind a neighbour to the VRF's interface instead";
+            return Err(refused(hint.to_owned()));
         }
         for text in &attributes.communities {
-            text.parse::<Community>().map_err(|error| permanent(format!("{}: {error}", key.prefix)))?;
+            text.parse::<Community>().map_err(|error| refused(error.to_string()))?;
         }
     }
     Ok(())
@@ -76,6 +73,18 @@ fn check(desired: &BTreeMap<PrefixKey, RouteAttributes>) -> Result<(), AnnounceE
 
 fn keys(prefixes: impl IntoIterator<Item = ipnet::IpNet>) -> impl Iterator<Item = PrefixKey> {
     prefixes.into_iter().map(|prefix| PrefixKey { prefix, vrf: None })
+}
+
+/// Why wanted prefixes reach nobody now.
+fn diagnoses(
+    neighbours: &[NeighbourStatus],
+    desired: &BTreeMap<PrefixKey, RouteAttributes>,
+) -> BTreeMap<PrefixKey, String> {
+    let up: Vec<_> = neighbours.iter().filter_map(|n| n.negotiated.as_ref()).collect();
+    let reached = |key: &PrefixKey| up.iter().any(|n| n.families.contains(&family_of(&key.prefix)));
+    let why =
+        if up.is_empty() { "no neighbour has a session" } else { "no neighbour takes this address family" };
+    desired.keys().filter(|key| !reached(key)).map(|key| (key.clone(), why.to_owned())).collect()
 }
 
 impl Announcer for SpeakerAnnouncer {
@@ -88,21 +97,26 @@ impl Announcer for SpeakerAnnouncer {
         desired: &'a BTreeMap<PrefixKey, RouteAttributes>,
     ) -> Pin<Box<dyn Future<Output = Result<Changes, AnnounceError>> + Send + 'a>> {
         Box::pin(async move {
-            check(desired)?;
-            let speaker = self.speaker.as_ref().ok_or_else(ended)?;
+            check(&self.name, desired)?;
+            let speaker = self.speaker.as_ref().ok_or_else(|| ended(&self.name))?;
+            let before: BTreeSet<ipnet::IpNet> = speaker.wanted().prefixes().collect();
             let delta = speaker.set(desired.iter().map(|(key, attributes)| (key.prefix, attributes)));
-            let mut announced: Vec<PrefixKey> =
-                keys(delta.announce.into_iter().flat_map(|(_, p)| p)).collect();
-            announced.sort();
-            Ok(Changes { announced, withdrawn: keys(delta.withdraw).collect() })
+            let said = delta.announce.into_iter().flat_map(|(_, prefixes)| prefixes);
+            let (updated, announced): (Vec<_>, Vec<_>) = said.partition(|prefix| before.contains(prefix));
+            Ok(Changes {
+                announced: keys(announced).collect(),
+                updated: keys(updated).collect(),
+                withdrawn: keys(delta.withdraw).collect(),
+                diagnoses: diagnoses(&speaker.status(), desired),
+            })
         })
     }
 
     fn current<'a>(
         &'a mut self,
     ) -> Pin<Box<dyn Future<Output = Result<BTreeSet<PrefixKey>, AnnounceError>> + Send + 'a>> {
-        let result =
-            self.speaker.as_ref().ok_or_else(ended).map(|speaker| keys(speaker.advertised()).collect());
+        let speaker = self.speaker.as_ref().ok_or_else(|| ended(&self.name));
+        let result = speaker.map(|speaker| keys(speaker.advertised()).collect());
         Box::pin(std::future::ready(result))
     }
 

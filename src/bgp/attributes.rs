@@ -9,7 +9,7 @@ use rustbgpd_wire::{AsPath, AsPathSegment, ExtendedCommunity, LargeCommunity, Or
 
 use super::community::{Community, GRACEFUL_SHUTDOWN};
 use crate::announce::RouteAttributes;
-use crate::config::bgp::{Family, NeighbourSettings};
+use crate::config::bgp::{Family, NeighbourSettings, Role};
 
 /// LOCAL_PREF of iBGP routes that name none.
 const DEFAULT_LOCAL_PREF: u32 = 100;
@@ -110,6 +110,10 @@ impl SessionView {
             list.push(PathAttribute::LocalPref(preference));
         }
         list.extend(self.communities(route)?);
+        // RFC 9234 §5: towards a customer, an equal or a client the route says that it must only go further down.
+        if matches!(self.settings.role, Some(Role::Provider | Role::Peer | Role::Rs)) {
+            list.push(PathAttribute::OnlyToCustomer(self.local_asn));
+        }
         let mut bytes = Vec::new();
         encode_path_attributes(&list, &mut bytes, self.four_octet_as, false)
             .map_err(|error| AttributeError::Codec(error.to_string()))?;

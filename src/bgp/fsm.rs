@@ -11,11 +11,11 @@
 
 use bytes::Bytes;
 use rustbgpd_fsm::{Action, Event, NegotiatedSession, PeerConfig, Session, SessionState, TimerType};
-use rustbgpd_wire::{Afi, Capability, Message, OpenMessage, Safi, notification};
+use rustbgpd_wire::{Afi, BgpRole, Capability, Message, OpenMessage, Safi, notification};
 
 use super::codec::{Fault, Incoming, Notice, afi, encode};
 use super::status::NeighbourState;
-use crate::config::bgp::{Family, NeighbourSettings, SpeakerSettings};
+use crate::config::bgp::{Family, NeighbourSettings, Role, SpeakerSettings};
 
 /// What can happen to a connection.
 #[derive(Debug)]
@@ -93,6 +93,7 @@ impl Machine {
         config.disable_ipv4_unicast = !neighbour.families.contains(&Family::Ipv4);
         config.graceful_restart = neighbour.graceful_restart_secs.is_some();
         config.gr_restart_time = neighbour.graceful_restart_secs.unwrap_or(0);
+        config.local_role = neighbour.role.map(wire_role);
         let mut session = Session::new(config);
         session.handle_event(Event::ManualStart);
         Self { session, restarting }
@@ -191,6 +192,16 @@ fn negotiated(session: &NegotiatedSession) -> Negotiated {
         extended_next_hop: session.extended_nexthop_families.get(&(Afi::Ipv4, Safi::Unicast))
             == Some(&Afi::Ipv6),
         graceful_restart: session.peer_gr_capable,
+    }
+}
+
+fn wire_role(role: Role) -> BgpRole {
+    match role {
+        Role::Provider => BgpRole::Provider,
+        Role::Rs => BgpRole::RouteServer,
+        Role::RsClient => BgpRole::RouteServerClient,
+        Role::Customer => BgpRole::Customer,
+        Role::Peer => BgpRole::Peer,
     }
 }
 

@@ -101,6 +101,11 @@ impl Speaker {
         delta
     }
 
+    /// The wanted table now.
+    pub fn wanted(&self) -> Arc<Table> {
+        self.table.borrow().clone()
+    }
+
     /// A snapshot of every neighbour, in the order of the settings.
     pub fn status(&self) -> Vec<NeighbourStatus> {
         self.neighbours.iter().map(|n| n.status.borrow().clone()).collect()

@@ -100,6 +100,25 @@ pub struct NeighbourSettings {
     /// BFD session beside the BGP session (RFC 5882).
     #[serde(default)]
     pub bfd: Option<BfdSettings>,
+    /// Our role towards an eBGP neighbour (RFC 9234); a neighbour with a role that does not fit is refused.
+    #[serde(default)]
+    pub role: Option<Role>,
+}
+
+/// A BGP role (RFC 9234 §4): what we are to the neighbour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Role {
+    /// It is our customer.
+    Provider,
+    /// We are its route server.
+    Rs,
+    /// It is our route server.
+    RsClient,
+    /// It is our provider.
+    Customer,
+    /// Equals.
+    Peer,
 }
 
 /// An address family, unicast.
@@ -207,6 +226,7 @@ impl NeighbourSettings {
             as_path_prepend: 0,
             graceful_restart_secs: None,
             bfd: None,
+            role: None,
         }
     }
 
@@ -345,6 +365,12 @@ impl NeighbourSettings {
             "local_pref",
             self.local_pref.unwrap_or(0).to_string(),
             "only towards iBGP neighbours",
+        );
+        check(
+            self.role.is_none() || self.remote_asn != local_asn,
+            "role",
+            format!("{:?}", self.role),
+            "only towards eBGP neighbours (RFC 9234)",
         );
         if let Some(bfd) = &self.bfd {
             check(

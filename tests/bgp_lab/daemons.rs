@@ -27,6 +27,10 @@ pub struct Peering {
     pub downstream: Option<u8>,
     /// Our address, if it is not host 1.
     pub our_address: Option<String>,
+    /// The session runs over IPv6.
+    pub over_ipv6: bool,
+    /// Further words for BIRD's IPv4 channel.
+    pub bird_ipv4: String,
 }
 
 impl Peering {
@@ -45,7 +49,12 @@ impl Peering {
 
 impl Lab {
     fn our(&self, peering: &Peering) -> String {
-        peering.our_address.clone().unwrap_or_else(|| self.v4(1).to_string())
+        peering.our_address.clone().unwrap_or_else(|| self.end(peering, 1))
+    }
+
+    /// A host's end of the session.
+    fn end(&self, peering: &Peering, host: u8) -> String {
+        if peering.over_ipv6 { self.v6(host).to_string() } else { self.v4(host).to_string() }
     }
 
     // ----- FRR
@@ -71,7 +80,10 @@ impl Lab {
         }
         // A daemon is there once it answers.
         for _ in 0..400 {
-            if self.vtysh(&["show version"]).is_ok() {
+            let with_bfd = daemons.contains(&"bfdd");
+            if self.vtysh(&["show bgp vrfs"]).is_ok()
+                && (!with_bfd || self.vtysh(&["show bfd peers"]).is_ok())
+            {
                 break;
             }
             std::thread::sleep(std::time::Duration::from_millis(25));
@@ -80,11 +92,11 @@ impl Lab {
     }
 
     pub fn start_frr_daemon(&mut self, daemon: &str) {
-        let (name, address) = (self.frr_name(), self.v4(FRR).to_string());
+        let (name, address) = (self.frr_name(), format!("-l {} -l {}", self.v4(FRR), self.v6(FRR)));
         let path = format!("/usr/lib/frr/{daemon}");
         let log = format!("file:/var/run/frr/{name}/{daemon}.log");
         // FRR drops to its own user, which clears the parent-death signal: a shell keeps it and passes it on.
-        let listen = if daemon == "bgpd" { format!("-l {address}") } else { String::new() };
+        let listen = if daemon == "bgpd" { address } else { String::new() };
         let line = format!("{path} -N {name} --log {log} {listen} & pid=$!; trap 'kill -9 $pid' TERM; wait");
         self.spawn(daemon, &[], &["sh", "-c", &line]);
     }
@@ -96,11 +108,12 @@ impl Lab {
         let gtsm = if p.gtsm { format!(" neighbor {us} ttl-security hops 1\n") } else { String::new() };
         let extra = p.extra.replace("{us}", &us);
         let (router, our_asn) = (self.v4(FRR), p.our_asn);
+        let gr = if p.extra.contains("graceful-restart") { "" } else { "bgp graceful-restart-disable" };
         format!(
-            "frr defaults traditional\nlog syslog\nrouter bgp {own}\n bgp router-id {router}\n \
-             no bgp ebgp-requires-policy\n no bgp default ipv4-unicast\n bgp graceful-restart-disable\n \
+            "frr defaults traditional\nrouter bgp {own}\n bgp router-id {router}\n \
+             no bgp ebgp-requires-policy\n no bgp default ipv4-unicast\n {gr}\n \
              timers bgp {} {hold}\n neighbor {us} remote-as {our_asn}\n neighbor {us} passive\n{password}{gtsm}{extra}\n \
-             address-family ipv4 unicast\n  neighbor {us} activate\n  neighbor {us} soft-reconfiguration inbound\n \
+             address-family ipv4 unicast\n  neighbor {us} activate\n \
              exit-address-family\n address-family ipv6 unicast\n  neighbor {us} activate\n exit-address-family\n\
              exit\n{}\n",
             hold / 3,
@@ -148,7 +161,8 @@ impl Lab {
     }
 
     pub fn bird_config(&self, p: &Peering) -> String {
-        let (us, me, own, our, hold) = (self.our(p), self.v4(BIRD), p.own(BIRD), p.our_asn, p.hold());
+        let (us, me, own, our, hold) = (self.our(p), self.end(p, BIRD), p.own(BIRD), p.our_asn, p.hold());
+        let router = self.v4(BIRD);
         let password = p.password.as_ref().map(|k| format!("password \"{k}\";")).unwrap_or_default();
         let gtsm = if p.gtsm { "ttl security on;" } else { "" };
         let next = p.downstream.map(|host| {
@@ -160,12 +174,13 @@ impl Lab {
         });
         let link = if p.extra.contains("multihop") || p.gtsm { "" } else { "direct;" };
         format!(
-            "log stderr all;\nrouter id {me};\nprotocol device {{}}\n{}\n\
+            "log stderr all;\nrouter id {router};\nprotocol device {{}}\n{}\n\
              protocol bgp agent {{ local {me} as {own}; neighbor {us} as {our}; {link} strict bind yes; hold time {hold}; \
              connect delay time 1; error wait time 1,2; {password} {gtsm} {}\n\
-             ipv4 {{ import all; export none; import table on; }}; ipv6 {{ import all; export none; }}; }}\n{}",
+             ipv4 {{ import all; export none; {} }}; ipv6 {{ import all; export none; }}; }}\n{}",
             p.globals,
             p.extra,
+            p.bird_ipv4,
             next.unwrap_or_default()
         )
     }
@@ -183,12 +198,13 @@ impl Lab {
     // ----- GoBGP
 
     pub fn start_gobgp(&mut self, p: &Peering) {
-        let (us, me, own, our, hold) = (self.our(p), self.v4(GOBGP), p.own(GOBGP), p.our_asn, p.hold());
+        let (us, me, own, our, hold) = (self.our(p), self.end(p, GOBGP), p.own(GOBGP), p.our_asn, p.hold());
+        let router = self.v4(GOBGP);
         let password = p.password.as_ref().map(|k| format!("auth-password = \"{k}\"")).unwrap_or_default();
         let gtsm =
             if p.gtsm { "[neighbors.ttl-security.config]\nenabled = true\nttl-min = 255\n" } else { "" };
         let config = format!(
-            "[global.config]\nas = {own}\nrouter-id = \"{me}\"\nlocal-address-list = [\"{me}\"]\n\
+            "[global.config]\nas = {own}\nrouter-id = \"{router}\"\nlocal-address-list = [\"{me}\"]\n\
              [[neighbors]]\n[neighbors.config]\nneighbor-address = \"{us}\"\npeer-as = {our}\n{password}\n\
              [neighbors.transport.config]\npassive-mode = true\nlocal-address = \"{me}\"\n{gtsm}\
              [neighbors.timers.config]\nhold-time = {hold}\nkeepalive-interval = {}\n{}\n\
@@ -245,11 +261,12 @@ impl Lab {
         );
         let script = self.file("exabgp.sh", &script);
         super::must("chmod", &["755", &script]);
-        let (us, me, own, our, hold) = (self.our(p), self.v4(EXABGP), p.own(EXABGP), p.our_asn, p.hold());
+        let (us, me, own, our, hold) = (self.our(p), self.end(p, EXABGP), p.own(EXABGP), p.our_asn, p.hold());
+        let router = self.v4(EXABGP);
         let password = p.password.as_ref().map(|k| format!("md5-password \"{k}\";")).unwrap_or_default();
         let gtsm = if p.gtsm { "outgoing-ttl 255; incoming-ttl 255;" } else { "" };
         let config = format!(
-            "process api {{ run {script}; encoder json; }}\nneighbor {us} {{ router-id {me}; local-address {me}; \
+            "process api {{ run {script}; encoder json; }}\nneighbor {us} {{ router-id {router}; local-address {me}; \
              local-as {own}; peer-as {our}; hold-time {hold}; passive true; {password} {gtsm} {}\n\
              family {{ ipv4 unicast; ipv6 unicast; }} api {{ processes [ api ]; neighbor-changes; \
              receive {{ parsed; update; }} }} }}\n{}",

@@ -75,7 +75,7 @@ async fn a_file_that_bird_refuses_is_taken_back_and_a_stopped_bird_is_not_empty(
     let config = lab.log("bird.conf");
     lab.file("bird.conf", &format!("{config}\nnonsense;\n"));
     let error = announcer.set(&plain(&["203.0.113.2/32"])).await.unwrap_err();
-    assert!(error.message.contains("syntax error"), "{error}");
+    assert!(error.reason.contains("syntax error"), "{error}");
     assert_eq!(lab.log("prefixes.conf"), good);
     lab.kill("bird");
     assert!(announcer.current().await.is_err());

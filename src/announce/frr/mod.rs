@@ -21,7 +21,6 @@ use tracing::{info, warn};
 
 use super::{AnnounceError, Announcer, Changes, PrefixKey, RouteAttributes, Shutdown};
 use crate::config::bgp::valid_interface;
-use crate::model::FailureKind;
 
 pub mod commands;
 pub mod running_config;
@@ -88,6 +87,10 @@ impl FrrAnnouncer {
         &self.standing
     }
 
+    fn failed(&self, attempted: &str, error: &VtyshError) -> AnnounceError {
+        AnnounceError { kind: error.kind(), ..AnnounceError::transient(&self.name, attempted, error) }
+    }
+
     async fn read(&self) -> Result<RunningConfig, VtyshError> {
         // The first command fails where bgpd is down; the second alone would then show an empty configuration.
         let text =
@@ -99,7 +102,7 @@ impl FrrAnnouncer {
         &mut self,
         desired: &BTreeMap<PrefixKey, RouteAttributes>,
     ) -> Result<Changes, AnnounceError> {
-        check(desired)?;
+        check(&self.name, desired)?;
         self.managed.extend(desired.keys().cloned());
         let end = Instant::now() + SET_LIMIT;
         let mut changes = Changes::default();
@@ -108,14 +111,13 @@ impl FrrAnnouncer {
                 Ok(true) => break,
                 Ok(false) if Instant::now() < end => {}
                 Ok(false) => {
-                    return Err(transient(
-                        "FRR: the running configuration does not become what was wanted".into(),
-                    ));
+                    let reason = "the running configuration does not become what was wanted";
+                    return Err(AnnounceError::transient(&self.name, "change FRR", reason));
                 }
                 Err(error) if error.retriable() && Instant::now() < end => {
                     warn!(announcer = %self.name, %error, "trying again");
                 }
-                Err(error) => return Err(AnnounceError { message: error.to_string(), kind: error.kind() }),
+                Err(error) => return Err(self.failed("change FRR", &error)),
             }
             tokio::time::sleep(RETRY).await;
         }
@@ -123,6 +125,8 @@ impl FrrAnnouncer {
         if let Err(error) = self.diagnose().await {
             warn!(announcer = %self.name, %error, "could not check whether FRR uses the routes");
         }
+        let useless = self.standing.iter().filter(|(_, standing)| **standing != Standing::Advertised);
+        changes.diagnoses = useless.map(|(key, standing)| (key.clone(), standing.to_string())).collect();
         Ok(changes)
     }
 
@@ -144,7 +148,10 @@ impl FrrAnnouncer {
         for batch in difference.batches(&config)? {
             self.vtysh.run(&batch).await?;
         }
-        changes.announced.extend(difference.announce.keys().cloned());
+        let (updated, announced): (Vec<_>, Vec<_>) =
+            difference.announce.keys().cloned().partition(|key| config.network(key).is_some());
+        changes.announced.extend(announced);
+        changes.updated.extend(updated);
         changes.withdrawn.extend(difference.withdraw.iter().cloned());
         let after = self.read().await?;
         Ok(Difference::between(&after, desired, &self.managed)?.is_empty())
@@ -205,18 +212,15 @@ fn judge(answer: &Value) -> Standing {
     }
 }
 
-fn transient(message: String) -> AnnounceError {
-    AnnounceError { message, kind: FailureKind::Transient }
-}
-
 /// Refuses what must not or cannot become a command, before anything changes.
-fn check(desired: &BTreeMap<PrefixKey, RouteAttributes>) -> Result<(), AnnounceError> {
-    let permanent = |message| AnnounceError { message, kind: FailureKind::Permanent };
+fn check(name: &str, desired: &BTreeMap<PrefixKey, RouteAttributes>) -> Result<(), AnnounceError> {
     for (key, attributes) in desired {
         if let Some(vrf) = key.vrf.as_deref().filter(|vrf| !valid_interface(vrf)) {
-            return Err(permanent(format!("{}: VRF name {vrf:?}: 1 to 15 of a-z A-Z 0-9 . _ -", key.prefix)));
+            let reason = format!("VRF name {vrf:?}: 1 to 15 of a-z A-Z 0-9 . _ -");
+            return Err(AnnounceError::permanent(name, format!("announce {}", key.prefix), reason));
         }
-        RouteMap::of(attributes).map_err(|what| permanent(format!("{}: {what}", key.prefix)))?;
+        RouteMap::of(attributes)
+            .map_err(|what| AnnounceError::permanent(name, format!("announce {key}"), what))?;
     }
     Ok(())
 }
@@ -237,9 +241,8 @@ impl Announcer for FrrAnnouncer {
         &'a mut self,
     ) -> Pin<Box<dyn Future<Output = Result<BTreeSet<PrefixKey>, AnnounceError>> + Send + 'a>> {
         Box::pin(async move {
-            let config = self.read().await;
             let config =
-                config.map_err(|error| AnnounceError { message: error.to_string(), kind: error.kind() })?;
+                self.read().await.map_err(|error| self.failed("read FRR's configuration", &error))?;
             Ok(config.networks().filter(|key| self.managed.contains(key)).collect())
         })
     }
