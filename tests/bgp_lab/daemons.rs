@@ -77,6 +77,15 @@ impl Lab {
         fs::write(format!("/etc/frr/{name}/frr.conf"), config).unwrap();
         for daemon in daemons {
             self.start_frr_daemon(daemon);
+            // bgpd tells bfdd of its sessions through zebra, once: a bfdd that is not there yet never learns of them,
+            // and one that does not find zebra at once comes back ten seconds later.
+            let ready = |text: &str| *daemon != "bfdd" || text.contains("bfd");
+            for _ in 0..480 {
+                if self.vtysh(&["show zebra client"]).is_ok_and(|text| ready(&text)) {
+                    break;
+                }
+                std::thread::sleep(std::time::Duration::from_millis(25));
+            }
         }
         // A daemon is there once it answers.
         for _ in 0..400 {

@@ -74,7 +74,7 @@ async fn frr_and_we_notice_each_others_silence() {
     let Some(mut lab) = Lab::new(&["bgpd", "zebra", "vtysh", "bfdd"]) else { return };
     let peering =
         Peering { extra: " neighbor {us} bfd 3 100 100\n".to_owned(), hold: 90, ..Peering::with(OUR_ASN) };
-    lab.start_frr(&peering, &["zebra", "bgpd", "bfdd"]);
+    lab.start_frr(&peering, &["zebra", "bfdd", "bgpd"]);
     let specs = vec![SessionSpec {
         remote: lab.addr(FRR),
         local: Some(lab.addr(1)),
@@ -94,4 +94,17 @@ async fn frr_and_we_notice_each_others_silence() {
     until("the session comes back after a restart", async || *states[0].borrow() == State::Up).await;
     lab.kill("bfdd");
     until("we notice FRR's silence", async || *states[0].borrow() != State::Up).await;
+}
+
+#[tokio::test]
+async fn a_bgp_session_with_frr_brings_its_bfd_session_up() {
+    let Some(mut lab) = Lab::new(&["bgpd", "zebra", "vtysh", "bfdd"]) else { return };
+    let peering =
+        Peering { extra: " neighbor {us} bfd 3 100 100".to_owned(), hold: 90, ..Peering::with(OUR_ASN) };
+    lab.start_frr(&peering, &["zebra", "bfdd", "bgpd"]);
+    let announcer = speaker(&lab, OUR_ASN, vec![with_bfd(&lab, FRR, false)]);
+    all_up(&announcer).await;
+    let shown = || lab.vtysh_json("show bfd peers json").to_string();
+    let up = within(Duration::from_secs(20), async || shown().contains("\"status\":\"up\"")).await;
+    assert!(up, "{}\n{}", shown(), lab.vtysh(&["show running-config"]).unwrap());
 }

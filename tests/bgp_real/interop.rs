@@ -60,7 +60,7 @@ type Column = BTreeMap<&'static str, Cell>;
 
 fn start(lab: &mut Lab, host: u8, peering: &Peering) {
     match host {
-        FRR if peering.extra.contains("bfd") => lab.start_frr(peering, &["zebra", "bgpd", "bfdd"]),
+        FRR if peering.extra.contains("bfd") => lab.start_frr(peering, &["zebra", "bfdd", "bgpd"]),
         FRR => lab.start_frr(peering, &["zebra", "bgpd"]),
         BIRD => lab.start_bird(peering),
         GOBGP => lab.start_gobgp(peering),
