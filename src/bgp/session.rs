@@ -17,17 +17,18 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::attributes::SessionView;
-use super::codec::{Decoder, Incoming, Notice, refresh_mark};
+use super::codec::{Decoder, Incoming, Notice};
 use super::fsm::{Input, Machine, Negotiated, Output};
 use super::neighbour::{Feeds, Order, unix_ms};
-use super::packing::{Packer, end_of_rib, family_of};
+use super::packing::Packer;
 use super::status::{NeighbourState, NeighbourStatus};
 use super::table::Table;
 use crate::bfd;
 use crate::config::bgp::{Family, NeighbourSettings, SpeakerSettings};
 
-/// Bytes made ahead of the socket: sixteen full messages, enough to keep TCP busy.
-const OUT_LIMIT: usize = 64 * 1024;
+mod outgoing;
+
+use outgoing::OUT_LIMIT;
 
 /// How long a last NOTIFICATION may take, and how long the neighbour may take to close after it.
 const LINGER: Duration = Duration::from_secs(2);
@@ -314,95 +315,6 @@ impl<'a> Session<'a> {
             status.negotiated = Some(negotiated.clone());
         });
         self.negotiated = Some(negotiated);
-    }
-
-    /// Makes messages while there is room for them.
-    fn fill(&mut self, wanted: &Arc<Table>) {
-        if self.negotiated.is_none() || self.closing.is_some() {
-            return;
-        }
-        while self.out.len() < OUT_LIMIT {
-            let Some(sending) = &mut self.sending else {
-                if self.begin(wanted) {
-                    continue;
-                }
-                break;
-            };
-            if let Some(message) = sending.packer.next(&self.view) {
-                self.push(&message);
-                continue;
-            }
-            self.finish();
-        }
-        if self.out.is_empty() {
-            self.flushed();
-        }
-    }
-
-    /// Starts on what is to be said next; false = nothing.
-    fn begin(&mut self, wanted: &Arc<Table>) -> bool {
-        let Some(negotiated) = &self.negotiated else { return false };
-        let families = negotiated.families.clone();
-        let first = !std::mem::replace(&mut self.greeted, true);
-        if first || wanted.generation() > self.sent.generation() {
-            let delta = wanted.since(&self.sent, |p| families.contains(&family_of(p)));
-            let tail = if first { families.iter().map(|f| end_of_rib(*f)).collect() } else { Vec::new() };
-            self.sending =
-                Some(Sending { packer: Packer::new(delta), tail, target: Some(Arc::clone(wanted)) });
-            return true;
-        }
-        let Some(family) = self.replay.pop_first() else { return false };
-        if !families.contains(&family) {
-            return true;
-        }
-        let delta = self.sent.since(&Table::default(), |p| family_of(p) == family);
-        let mut tail = Vec::new();
-        if negotiated.enhanced_refresh {
-            self.push(&refresh_mark(family, false));
-            tail.push(refresh_mark(family, true));
-        }
-        info!(neighbour = %self.neighbour.label(), ?family, "route refresh: saying everything again");
-        self.sending = Some(Sending { packer: Packer::new(delta), tail, target: None });
-        true
-    }
-
-    fn finish(&mut self) {
-        let Some(mut sending) = self.sending.take() else { return };
-        for message in &sending.tail {
-            self.push(message);
-        }
-        let refused = sending.packer.take_refused();
-        for (prefixes, error) in &refused {
-            warn!(neighbour = %self.neighbour.label(), prefixes, %error, "routes left out");
-        }
-        if let Some(target) = sending.target {
-            let count = refused.iter().map(|(n, _)| n).sum();
-            self.status.send_modify(|status| status.refused_prefixes = count);
-            self.sent = Arc::clone(&target);
-            self.unflushed = Some(target);
-        }
-    }
-
-    fn push(&mut self, message: &[u8]) {
-        if self.out.is_empty() {
-            self.progress = Instant::now();
-        }
-        self.out.extend_from_slice(message);
-        self.status.send_modify(|status| status.sent.count(message));
-    }
-
-    fn wrote(&mut self) {
-        self.progress = Instant::now();
-        if self.out.is_empty() && self.sending.is_none() {
-            self.flushed();
-        }
-    }
-
-    /// Everything said so far is with the kernel.
-    fn flushed(&mut self) {
-        if let Some(table) = self.unflushed.take() {
-            self.status.send_modify(|status| status.table = Some(table));
-        }
     }
 
     fn fail(&mut self, reason: String) {

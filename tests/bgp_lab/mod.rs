@@ -114,7 +114,7 @@ impl Lab {
         must("ip", &["-n", ns, "link", "set", "eth0", "up"]);
         must("ip", &["addr", "add", &format!("{}/24", self.v4(1)), "dev", veth]);
         must("ip", &["addr", "add", &format!("{}/64", self.v6(1)), "dev", veth, "nodad"]);
-        for host in 2..=9 {
+        for host in 2..=30 {
             must("ip", &["-n", ns, "addr", "add", &format!("{}/24", self.v4(host)), "dev", "eth0"]);
             must("ip", &["-n", ns, "addr", "add", &format!("{}/64", self.v6(host)), "dev", "eth0", "nodad"]);
         }
@@ -159,6 +159,23 @@ impl Lab {
             .spawn()
             .unwrap_or_else(|e| panic!("{name}: {e}"));
         self.daemons.push((name.to_owned(), child));
+    }
+
+    /// Starts a program on our side of the veth pair.
+    pub fn spawn_outside(&mut self, name: &str, command: &[&str]) -> u32 {
+        let log = fs::File::create(self.dir.path().join(format!("{name}.log"))).unwrap();
+        let child = Command::new("setpriv")
+            .args(["--pdeathsig", "TERM"])
+            .args(command)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .process_group(0)
+            .spawn()
+            .unwrap_or_else(|e| panic!("{name}: {e}"));
+        let id = child.id();
+        self.daemons.push((name.to_owned(), child));
+        id
     }
 
     /// Sends a signal to a daemon's group.
