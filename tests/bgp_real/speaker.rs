@@ -252,3 +252,47 @@ async fn a_changed_neighbour_is_reset_and_the_other_keeps_its_session() {
     assert_eq!(counts, [1, 1]);
     assert!(!lab.log("bird.log").contains("<RMT>"), "BIRD's session was not touched");
 }
+
+/// An hour (`SOAK_SECONDS`) with all four daemons and a change every second: no session may end, no NOTIFICATION may
+/// be sent or received. `cargo nextest run --run-ignored only -E 'test(soak)'`.
+#[tokio::test]
+#[ignore = "takes an hour"]
+async fn soak_without_a_notification() {
+    let Some(mut lab) = Lab::new(&["bgpd", "zebra", "vtysh", "bird", "birdc", "gobgpd", "gobgp", "exabgp"])
+    else {
+        return;
+    };
+    #[allow(clippy::disallowed_methods, reason = "a test's own switch, not a setting")]
+    let seconds: u64 = std::env::var("SOAK_SECONDS").ok().and_then(|s| s.parse().ok()).unwrap_or(3600);
+    let peering = Peering::with(OUR_ASN);
+    lab.start_frr(&peering, &["zebra", "bgpd"]);
+    lab.start_bird(&peering);
+    lab.start_gobgp(&peering);
+    lab.start_exabgp(&peering);
+    let hosts = [FRR, BIRD, GOBGP, EXABGP];
+    let mut announcer = speaker(&lab, OUR_ASN, hosts.iter().map(|h| neighbour(&lab, *h)).collect());
+    all_up(&announcer).await;
+    let prefixes = ["203.0.113.53/32", "2001:db8:53::/48", "203.0.113.54/32"];
+    for second in 0..seconds {
+        let wanted = &prefixes[..(second % 4).min(3) as usize];
+        announcer.set(&plain(wanted)).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        for status in announcer.neighbours() {
+            assert_eq!(status.established_count, 1, "after {second} s: {status:?}");
+            assert!(
+                status.notification_received.is_none() && status.notification_sent.is_none(),
+                "{status:?}"
+            );
+        }
+    }
+    announcer.set(&plain(&prefixes)).await.unwrap();
+    until("everybody has everything", async || {
+        let bird =
+            !lab.bird_route("2001:db8:53::/48").is_empty() && !lab.bird_route("203.0.113.54/32").is_empty();
+        bird && !lab.frr_route("203.0.113.54/32").is_null()
+            && !lab.gobgp_rib("ipv4")["203.0.113.54/32"].is_null()
+    })
+    .await;
+    println!("{seconds} s, four neighbours, no NOTIFICATION");
+    announcer.shutdown(withdraw("soak done")).await;
+}
