@@ -14,6 +14,9 @@ use crate::config::bgp::{Family, NeighbourSettings, Role};
 /// LOCAL_PREF of iBGP routes that name none.
 const DEFAULT_LOCAL_PREF: u32 = 100;
 
+/// Attribute bytes that leave room for MP_REACH_NLRI with at least one IPv6 prefix.
+const MAX_ATTRIBUTES: usize = 4000;
+
 /// Longest AS_PATH that one segment holds (RFC 4271 §4.3).
 const MAX_SEGMENT: usize = 255;
 
@@ -56,6 +59,9 @@ pub enum AttributeError {
     /// A community is not one.
     #[error(transparent)]
     Community(#[from] super::community::CommunityError),
+    /// The attributes leave no room for a prefix in a message of 4096 bytes.
+    #[error("attributes of {0} bytes do not fit into a message: fewer communities are wanted")]
+    TooLong(usize),
     /// The codec refuses the attributes.
     #[error("attributes do not encode: {0}")]
     Codec(String),
@@ -117,6 +123,9 @@ impl SessionView {
         let mut bytes = Vec::new();
         encode_path_attributes(&list, &mut bytes, self.four_octet_as, false)
             .map_err(|error| AttributeError::Codec(error.to_string()))?;
+        if bytes.len() > MAX_ATTRIBUTES {
+            return Err(AttributeError::TooLong(bytes.len()));
+        }
         Ok(Encoded { bytes, next_hop, multiprotocol: body_next_hop.is_none() })
     }
 

@@ -5,11 +5,11 @@ use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use switchover_agent::announce::frr::{FrrAnnouncer, Standing, Vtysh};
-use switchover_agent::announce::{Announcer, PrefixKey, RouteAttributes};
+use switchover_agent::announce::{Announcer, PrefixKey, RouteAttributes, Shutdown};
 
 use crate::bgp_lab::daemons::Peering;
 use crate::bgp_lab::{FRR, Lab, asn, until};
-use crate::{plain, routes, withdraw};
+use crate::{plain, routes};
 
 fn vtysh(lab: &Lab) -> Vtysh {
     Vtysh { arguments: vec!["-N".to_owned(), lab.frr_name()], ..Vtysh::default() }
@@ -118,8 +118,15 @@ async fn case_07_a_prefix_left_by_a_crash_goes_and_a_foreign_one_stays() {
 async fn case_08_shutdown_withdraws_every_prefix() {
     let Some((lab, mut announcer)) = started("") else { return };
     announcer.set(&plain(&["203.0.113.1/32", "203.0.113.2/32", "2001:db8:53::/48"])).await.unwrap();
-    announcer.shutdown(withdraw("test")).await;
+    let how = Shutdown::Withdraw { drain_ms: 2_000, reason: "test".to_owned() };
+    let ending = tokio::spawn(async move { announcer.shutdown(how).await });
+    until("the routes carry GRACEFUL_SHUTDOWN", async || {
+        lab.frr_route("203.0.113.2/32").to_string().contains("gracefulShutdown")
+    })
+    .await;
+    ending.await.unwrap();
     assert_eq!(networks(&lab), Vec::<String>::new());
+    assert!(!lab.vtysh(&["show running-config"]).unwrap().contains("SWITCHOVER-"));
 }
 
 #[tokio::test]

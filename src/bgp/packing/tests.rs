@@ -119,3 +119,16 @@ fn end_of_rib_is_what_the_rfc_says() {
     assert_eq!(body(&end_of_rib(Family::Ipv4)), "00000000");
     assert_eq!(body(&end_of_rib(Family::Ipv6)), "00000006800f03000201");
 }
+
+#[test]
+fn attributes_that_fill_a_message_are_refused_and_nothing_too_long_is_made() {
+    let with = |count: u32| RouteAttributes {
+        communities: (0..count).map(|n| format!("1:{n}")).collect(),
+        ..RouteAttributes::default()
+    };
+    let mut packer = Packer::new(announce(&["2001:db8:1::/128"], with(1100)));
+    assert!(packer.next(&view(false)).is_none());
+    assert!(matches!(packer.take_refused()[..], [(1, AttributeError::TooLong(_))]));
+    let messages = all(&view(false), announce(&["2001:db8:1::/128", "10.0.0.1/32"], with(980)));
+    assert!(messages.iter().all(|m| m.len() <= MAX_MESSAGE), "{:?}", messages.iter().map(Bytes::len));
+}
