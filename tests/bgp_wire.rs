@@ -27,8 +27,17 @@ const PATIENCE: Duration = Duration::from_secs(40);
 /// A message as it came: type and body.
 type Raw = (u8, Vec<u8>);
 
+/// The test that measures this process's memory must be alone in it, which plain `cargo test` does not give it.
+static COMPANY: tokio::sync::RwLock<()> = tokio::sync::RwLock::const_new(());
+
+enum Company {
+    Shared { _guard: tokio::sync::RwLockReadGuard<'static, ()> },
+    Alone { _guard: tokio::sync::RwLockWriteGuard<'static, ()> },
+}
+
 struct Fake {
     listener: TcpListener,
+    _company: Company,
 }
 
 struct Connection {
@@ -62,8 +71,16 @@ fn open(families: &[u16], hold: u16) -> Vec<u8> {
 
 impl Fake {
     async fn new() -> Self {
+        Self::with(Company::Shared { _guard: COMPANY.read().await }).await
+    }
+
+    async fn alone() -> Self {
+        Self::with(Company::Alone { _guard: COMPANY.write().await }).await
+    }
+
+    async fn with(company: Company) -> Self {
         let address = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0);
-        Self { listener: TcpListener::bind(address).await.unwrap() }
+        Self { listener: TcpListener::bind(address).await.unwrap(), _company: company }
     }
 
     fn settings(&self) -> NeighbourSettings {
@@ -259,7 +276,7 @@ async fn a_hundred_thousand_prefixes_arrive_in_full_messages() {
 
 #[tokio::test]
 async fn a_neighbour_that_takes_nothing_costs_one_buffer_and_is_dropped() {
-    let fake = Fake::new().await;
+    let fake = Fake::alone().await;
     let settings = NeighbourSettings { hold_time: 0, send_hold_time: Some(3), ..fake.settings() };
     let mut announcer = start(settings);
     let connection = fake.establish(&[1], 0).await;

@@ -16,6 +16,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -36,7 +37,16 @@ pub fn asn(host: u8) -> u32 {
     65000 + u32::from(host)
 }
 
+/// Tests that measure this process's memory must be alone in it, which plain `cargo test` does not give them.
+static COMPANY: RwLock<()> = RwLock::new(());
+
+enum Company {
+    Shared { _guard: RwLockReadGuard<'static, ()> },
+    Alone { _guard: RwLockWriteGuard<'static, ()> },
+}
+
 pub struct Lab {
+    _company: Company,
     pub namespace: String,
     pub dir: tempfile::TempDir,
     net: (u8, u8),
@@ -79,6 +89,17 @@ fn option_env_ci() -> Option<std::ffi::OsString> {
 impl Lab {
     /// A lab for a test that needs these programs; `None` = skipped, which is said on stdout.
     pub fn new(programs: &[&str]) -> Option<Self> {
+        let _guard = COMPANY.read().unwrap_or_else(PoisonError::into_inner);
+        Self::with(programs, Company::Shared { _guard })
+    }
+
+    /// A lab while no other is in this process.
+    pub fn alone(programs: &[&str]) -> Option<Self> {
+        let _guard = COMPANY.write().unwrap_or_else(PoisonError::into_inner);
+        Self::with(programs, Company::Alone { _guard })
+    }
+
+    fn with(programs: &[&str], company: Company) -> Option<Self> {
         if let Some(what) = missing(programs) {
             assert!(option_env_ci().is_none_or(|v| v != "true"), "missing in CI: {what}");
             println!("SKIPPED: {what}");
@@ -93,6 +114,7 @@ impl Lab {
         let namespace = format!("bgplab{}-{}", net.0, net.1);
         let veth = format!("bl{}-{}", net.0, net.1);
         let lab = Self {
+            _company: company,
             namespace,
             dir: tempfile::Builder::new().prefix("bgplab").tempdir().unwrap(),
             net,

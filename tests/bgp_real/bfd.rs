@@ -108,3 +108,22 @@ async fn a_bgp_session_with_frr_brings_its_bfd_session_up() {
     let up = within(Duration::from_secs(20), async || shown().contains("\"status\":\"up\"")).await;
     assert!(up, "{}\n{}", shown(), lab.vtysh(&["show running-config"]).unwrap());
 }
+
+/// The packets stop, the connection does not: what a dead host looks like from outside.
+#[tokio::test]
+async fn a_dead_host_loses_its_routes_at_the_neighbour_by_bfd() {
+    let Some(mut lab) = Lab::new(&["bird", "birdc", "iptables"]) else { return };
+    lab.start_bird(&bird(false));
+    let mut announcer = speaker(&lab, OUR_ASN, vec![with_bfd(&lab, BIRD, false)]);
+    announcer.set(&plain(&["203.0.113.53/32"])).await.unwrap();
+    until("BIRD has the route", async || !lab.bird_route("203.0.113.53/32").is_empty()).await;
+    up_with_bird(&lab).await;
+    let us = lab.v4(1).to_string();
+    lab.inside(&["iptables", "-I", "INPUT", "-s", &us, "-j", "DROP"]).unwrap();
+    let died = Instant::now();
+    let gone = within(Duration::from_secs(30), async || lab.bird_route("203.0.113.53/32").is_empty()).await;
+    println!("BIRD dropped the route after {:?}, with a hold time of 90 s", died.elapsed());
+    assert!(gone);
+    lab.inside(&["iptables", "-F"]).unwrap();
+    until("the route comes back", async || !lab.bird_route("203.0.113.53/32").is_empty()).await;
+}
