@@ -3,7 +3,8 @@
 //! Owns the neighbour tasks, the BFD driver and the numbering of tables. Setting a table returns at once; sessions
 //! follow on their own, and [`Speaker::settled`] waits for them where somebody has to know.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,7 +32,21 @@ pub struct Speaker {
     settings: Arc<SpeakerSettings>,
     table: watch::Sender<Arc<Table>>,
     neighbours: Vec<Running>,
-    bfd: Option<bfd::Driver>,
+    /// The driver, and the states of its sessions by neighbour.
+    bfd: Option<(bfd::Driver, BTreeMap<IpAddr, watch::Receiver<bfd::State>>)>,
+}
+
+/// The BFD sessions that these settings ask for.
+fn bfd_sessions(settings: &SpeakerSettings) -> Vec<bfd::SessionSpec> {
+    let session = |n: &NeighbourSettings| {
+        Some(bfd::SessionSpec {
+            remote: n.address,
+            local: n.local_address.or(settings.local_address),
+            interface: n.interface.clone(),
+            settings: n.bfd.clone()?,
+        })
+    };
+    settings.neighbours.iter().filter_map(session).collect()
 }
 
 #[derive(Debug)]
@@ -55,21 +70,11 @@ impl Speaker {
     }
 
     fn start_neighbours(&mut self, wanted: &[NeighbourSettings]) -> Result<(), bfd::driver::DriverError> {
-        let watched: Vec<&NeighbourSettings> =
-            self.settings.neighbours.iter().filter(|n| n.bfd.is_some()).collect();
-        let specs = watched.iter().filter_map(|n| {
-            Some(bfd::SessionSpec {
-                remote: n.address,
-                local: n.local_address.or(self.settings.local_address),
-                interface: n.interface.clone(),
-                settings: n.bfd.clone()?,
-            })
-        });
-        let mut states = std::collections::BTreeMap::new();
-        if !watched.is_empty() && self.bfd.is_none() {
-            let (driver, receivers) = bfd::Driver::start(specs.collect())?;
-            self.bfd = Some(driver);
-            states = watched.iter().map(|n| n.address).zip(receivers).collect();
+        let specs = bfd_sessions(&self.settings);
+        if !specs.is_empty() && self.bfd.is_none() {
+            let remotes: Vec<IpAddr> = specs.iter().map(|spec| spec.remote).collect();
+            let (driver, states) = bfd::Driver::start(specs)?;
+            self.bfd = Some((driver, remotes.into_iter().zip(states).collect()));
         }
         for settings in wanted {
             let (order, orders) = watch::channel(Order::Run);
@@ -80,7 +85,8 @@ impl Speaker {
                 ibgp: settings.remote_asn == self.settings.local_asn,
                 ..NeighbourStatus::default()
             });
-            let bfd = states.remove(&settings.address).map(bfd::Watch::new);
+            let states = self.bfd.as_ref().and_then(|(_, states)| states.get(&settings.address));
+            let bfd = states.cloned().map(bfd::Watch::new);
             let feeds = Feeds { table: self.table.subscribe(), order: orders, bfd };
             let task =
                 tokio::spawn(neighbour::run(Arc::clone(&self.settings), settings.clone(), feeds, status));
@@ -140,18 +146,14 @@ impl Speaker {
     /// # Errors
     /// A BFD socket could not be made; the neighbours of the old settings are then stopped.
     pub async fn reconfigure(&mut self, settings: SpeakerSettings) -> Result<(), bfd::driver::DriverError> {
-        let bfd_of = |s: &SpeakerSettings| -> Vec<_> {
-            s.neighbours.iter().map(|n| (n.address, n.bfd.clone())).collect()
-        };
-        let has_bfd = settings.neighbours.iter().chain(&self.settings.neighbours).any(|n| n.bfd.is_some());
         let all = settings.local_asn != self.settings.local_asn
             || settings.router_id != self.settings.router_id
             || settings.local_address != self.settings.local_address
-            || (has_bfd && bfd_of(&settings) != bfd_of(&self.settings));
+            || bfd_sessions(&settings) != bfd_sessions(&self.settings);
         let keep = |n: &Running| !all && settings.neighbours.contains(&n.settings);
         let (kept, gone): (Vec<Running>, Vec<Running>) = self.neighbours.drain(..).partition(keep);
         stop(gone, &Order::Stop("configuration changed".to_owned())).await;
-        if all && let Some(driver) = self.bfd.take() {
+        if all && let Some((driver, _)) = self.bfd.take() {
             driver.shutdown().await;
         }
         self.neighbours = kept;
@@ -178,7 +180,7 @@ impl Speaker {
             warn!("not every neighbour took the withdrawals in time; the sessions end now");
         }
         stop(self.neighbours, &Order::Stop(reason.to_owned())).await;
-        if let Some(driver) = self.bfd {
+        if let Some((driver, _)) = self.bfd {
             driver.shutdown().await;
         }
     }
@@ -187,7 +189,7 @@ impl Speaker {
     /// long as the neighbour was told; elsewhere they go.
     pub async fn abandon(self) {
         // BFD first and without a word to BGP: AdminDown tells the neighbour that this is no failure of the path.
-        if let Some(driver) = self.bfd {
+        if let Some((driver, _)) = self.bfd {
             driver.shutdown().await;
         }
         stop(self.neighbours, &Order::Abandon).await;

@@ -41,7 +41,11 @@ async fn up_with_bird(lab: &Lab) {
 async fn a_hanging_neighbour_is_noticed_in_a_fraction_of_the_hold_time() {
     let Some(mut lab) = Lab::new(&["bird", "birdc"]) else { return };
     lab.start_bird(&bird(false));
-    let announcer = speaker(&lab, OUR_ASN, vec![with_bfd(&lab, BIRD, false)]);
+    let mut announcer = speaker(&lab, OUR_ASN, vec![with_bfd(&lab, BIRD, false)]);
+    all_up(&announcer).await;
+    // A change that is none of BFD's business must not lose it.
+    let changed = NeighbourSettings { med: Some(7), ..with_bfd(&lab, BIRD, false) };
+    announcer.reconfigure(crate::settings(&lab, OUR_ASN, vec![changed])).await.unwrap();
     all_up(&announcer).await;
     up_with_bird(&lab).await;
     lab.signal("bird", nix::sys::signal::Signal::SIGSTOP);

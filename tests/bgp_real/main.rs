@@ -32,13 +32,12 @@ fn neighbour(lab: &Lab, host: u8) -> NeighbourSettings {
     }
 }
 
+fn settings(lab: &Lab, our_asn: u32, neighbours: Vec<NeighbourSettings>) -> SpeakerSettings {
+    SpeakerSettings { router_id: lab.v4(1), local_asn: our_asn, local_address: Some(lab.addr(1)), neighbours }
+}
+
 fn speaker(lab: &Lab, our_asn: u32, neighbours: Vec<NeighbourSettings>) -> SpeakerAnnouncer {
-    let settings = SpeakerSettings {
-        router_id: lab.v4(1),
-        local_asn: our_asn,
-        local_address: Some(lab.addr(1)),
-        neighbours,
-    };
+    let settings = settings(lab, our_asn, neighbours);
     let mut problems = Vec::new();
     settings.validate("bgp", &mut problems);
     assert_eq!(problems, []);

@@ -237,12 +237,7 @@ async fn a_changed_neighbour_is_reset_and_the_other_keeps_its_session() {
     let mut announcer = speaker(&lab, OUR_ASN, both.clone());
     announcer.set(&plain(&["203.0.113.53/32"])).await.unwrap();
     all_up(&announcer).await;
-    let mut settings = switchover_agent::config::bgp::SpeakerSettings {
-        router_id: lab.v4(1),
-        local_asn: OUR_ASN,
-        local_address: Some(lab.addr(1)),
-        neighbours: both,
-    };
+    let mut settings = crate::settings(&lab, OUR_ASN, both);
     settings.neighbours[1].med = Some(77);
     announcer.reconfigure(settings).await.unwrap();
     all_up(&announcer).await;

@@ -166,3 +166,38 @@ fn a_lost_connection_or_a_notification_closes_without_an_answer() {
     let outputs = established().handle(Input::Received(Incoming::Notification(cease)));
     assert_eq!((notified(&outputs), outputs.contains(&Output::Close)), (None, true));
 }
+
+proptest::proptest! {
+    #[test]
+    fn no_order_of_events_panics_and_only_an_accepted_open_and_a_keepalive_establish(
+        steps in proptest::collection::vec(0u8..12, 0..40),
+        ibgp in proptest::bool::ANY,
+    ) {
+        let (speaker, mut neighbour) = settings();
+        if ibgp {
+            neighbour.remote_asn = speaker.local_asn;
+        }
+        let mut machine = Machine::new(&speaker, &neighbour, false);
+        let notice = Notice { code: 3, subcode: 1, text: None, data: Bytes::new() };
+        let mut accepted = false;
+        for step in steps {
+            let outputs = machine.handle(match step {
+                0 => Input::Connected,
+                1 => open(neighbour.remote_asn, 9, "10.0.0.2", true),
+                2 => open(1, 9, "10.0.0.2", false),
+                3 | 4 => Input::Received(Incoming::Keepalive),
+                5 => Input::Received(Incoming::Update(super::super::codec::UpdateSeen::default())),
+                6 => Input::Received(Incoming::BadUpdate(notice.clone())),
+                7 => Input::Received(Incoming::Notification(notice.clone())),
+                8 => Input::Received(Incoming::Refresh(None)),
+                9 => Input::HoldExpired,
+                10 => Input::KeepaliveDue,
+                _ => Input::ConnectionLost,
+            });
+            accepted |= step == 1 && machine.state() == NeighbourState::OpenConfirm;
+            if outputs.iter().any(|o| matches!(o, Output::Established(_))) {
+                proptest::prop_assert!(accepted && matches!(step, 3 | 4), "{outputs:?}");
+            }
+        }
+    }
+}
