@@ -229,7 +229,8 @@ impl BirdAnnouncer {
             withdrawn: before.difference(&wanted).cloned().collect(),
             diagnoses: BTreeMap::new(),
         };
-        info!(announcer = %self.name, announced = changes.announced.len(), withdrawn = changes.withdrawn.len(), "BIRD");
+        let (announced, withdrawn) = (changes.announced.len(), changes.withdrawn.len());
+        info!(announcer = %self.name, announced, withdrawn, "BIRD");
         self.desired.clone_from(desired);
         Ok(changes)
     }

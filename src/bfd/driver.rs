@@ -168,7 +168,9 @@ async fn drive(socket: UdpSocket, single_hop: bool, mut sessions: Vec<Running>, 
         tokio::select! {
             () = cancel.cancelled() => break,
             received = receive(&socket) => match received {
-                Ok((packet, from, ttl)) if !single_hop || ttl == Some(255) => hear(&mut sessions, &packet, from).await,
+                Ok((packet, from, ttl)) if !single_hop || ttl == Some(255) => {
+                    hear(&mut sessions, &packet, from).await;
+                }
                 Ok((_, from, ttl)) => debug!(%from, ?ttl, "BFD packet dropped: it came from further away"),
                 Err(error) => debug!(%error, "BFD packet dropped"),
             },

@@ -199,6 +199,8 @@ pub(super) fn encode(message: &Message) -> Bytes {
 
 #[cfg(test)]
 mod tests {
+    use proptest::collection::vec;
+
     use super::*;
 
     fn update(body: &str) -> BytesMut {
@@ -246,7 +248,7 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn no_stream_of_bytes_panics_or_loops(
-            chunks in proptest::collection::vec(proptest::collection::vec(proptest::num::u8::ANY, 0..200), 0..20),
+            chunks in vec(vec(proptest::num::u8::ANY, 0..200), 0..20),
             framed in proptest::bool::ANY,
         ) {
             let mut decoder = Decoder::new(false);

@@ -137,7 +137,10 @@ mod tests {
                 routes.iter().map(|(n, med)| (format!("10.0.0.{n}/32"), *med)).collect()
             };
             let (a, b) = (make(&a), make(&b));
-            let texts = |v: &[(String, u32)]| table(1, &v.iter().map(|(p, m)| (p.as_str(), *m)).collect::<Vec<_>>());
+            let texts = |v: &[(String, u32)]| {
+                let routes: Vec<(&str, u32)> = v.iter().map(|(p, med)| (p.as_str(), *med)).collect();
+                table(1, &routes)
+            };
             let (old, new) = (texts(&a), texts(&b));
             let delta = new.since(&old, |_| true);
             let mut state: BTreeMap<IpNet, Option<u32>> =
@@ -150,7 +153,8 @@ mod tests {
                     state.insert(*prefix, attributes.med);
                 }
             }
-            let want: BTreeMap<IpNet, Option<u32>> = b.iter().map(|(p, m)| (p.parse().unwrap(), Some(*m))).collect();
+            let want: BTreeMap<IpNet, Option<u32>> =
+                b.iter().map(|(p, med)| (p.parse().unwrap(), Some(*med))).collect();
             proptest::prop_assert_eq!(state, want);
         }
     }

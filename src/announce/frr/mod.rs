@@ -159,7 +159,9 @@ impl FrrAnnouncer {
             return Ok(true);
         }
         info!(
-            announcer = %self.name, announce = difference.announce.len(), withdraw = difference.withdraw.len(),
+            announcer = %self.name,
+            announce = difference.announce.len(),
+            withdraw = difference.withdraw.len(),
             "changing FRR"
         );
         for batch in difference.batches(&config)? {
