@@ -5,7 +5,8 @@ use super::*;
 const SHOWN: &str = "{\n}\nBuilding configuration...\n\nCurrent configuration:\n!\nfrr version 8.4.4\n!\n\
 router bgp 65001\n no bgp ebgp-requires-policy\n !\n \
 address-family ipv4 unicast\n  network 10.1.0.0/24\n  network 10.9.0.0/24 route-map OPERATOR\n \
-exit-address-family\n !\n address-family ipv6 unicast\n  network 2001:db8:1::/48\n exit-address-family\n\
+exit-address-family\n !\n \
+address-family ipv6 unicast\n  network 2001:db8:1::/48\n exit-address-family\n\
 exit\n!\nrouter bgp 1.10 vrf red\n !\n address-family ipv4 unicast\n  network 10.2.0.0/24\n exit-address-family\n\
 exit\n!\nroute-map SWITCHOVER-00 permit 10\n set metric 5\nexit\n!\nend\n";
 
