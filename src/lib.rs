@@ -6,13 +6,14 @@
 //! |---|---|---|
 //! | L0 vocabulary | [`model`] | serde, std |
 //! | L1 decisions | [`rules`], [`plan`] | L0 only: no clock, no I/O, no randomness, ordered maps |
-//! | L2 hands and eyes | [`adapters`], [`announce`], [`bfd`], [`bgp`], [`checks`], [`http`], [`journal`], [`peer`] | L0, L1, libraries |
-//! | L3 wiring | [`bus`], [`tasks`], [`telemetry`] | all below |
-//! | L4 entry | [`cli`], [`lab`], [`verify`] | all below |
+//! | L2 hands and eyes | [`adapters`], [`announce`], [`bfd`], [`bgp`], [`checks`], [`journal`], [`peer`] | L0, L1, libraries |
+//! | L3 wiring | [`bus`], [`http`], [`tasks`], [`telemetry`] | all below |
+//! | L4 entry | [`agent`], [`cli`], [`lab`], [`verify`] | all below |
 //!
 //! [`config`] is read by every layer above L1; it alone knows the names of settings.
 
 pub mod adapters;
+pub mod agent;
 pub mod announce;
 pub mod bfd;
 pub mod bgp;

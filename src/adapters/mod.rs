@@ -1,1 +1,8 @@
 //! Clients of the systems around us; each knows its protocol and nothing of phases.
+
+pub mod http_client;
+pub mod kube;
+pub mod patroni;
+pub mod portal;
+pub mod resolver;
+pub mod tekton;

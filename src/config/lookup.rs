@@ -193,6 +193,21 @@ impl<'a> Reader<'a> {
         })
     }
 
+    /// An `http://` or `https://` address without its trailing slashes, `None` where it is not set; anything else
+    /// is a problem. The value is not shown, since an address can carry a password.
+    pub fn http_url(&mut self, name: &str) -> Option<String> {
+        let text = self.text(name)?;
+        match reqwest::Url::parse(&text) {
+            Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => {
+                Some(text.trim_end_matches('/').to_owned())
+            }
+            _ => {
+                self.problem(name, Some("***"), "an address such as http://host:port/path");
+                None
+            }
+        }
+    }
+
     /// A secret: the setting itself, or the contents of the file that `<name>_FILE` names (its last line break
     /// dropped). Both set is a problem, and so is a file that cannot be read.
     pub fn secret(&mut self, name: &str) -> Option<Secret> {

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{OutboxId, PeerMessage, RecordWrite};
+use super::{Note, OutboxId, PeerMessage, RecordWrite};
 
 /// Number of an action within one process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
@@ -75,6 +75,8 @@ pub enum Effect {
         /// Wanted replicas.
         replicas: u32,
     },
+    /// Start the application as the predecessor's `/keycloak_start` does: scale 1, no wait.
+    StartApplication,
     /// Remove `standby_cluster` from Patroni's configuration.
     PromoteDatabase,
     /// Put a `standby_cluster` without a host into Patroni's configuration: read-only, follows nobody, keeps its data.
@@ -128,9 +130,18 @@ impl Effect {
     }
 }
 
+/// An output of the engine.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Action {
+    /// Change the world.
+    Perform(Command),
+    /// Let people know.
+    Report(Note),
+}
+
 /// An effect that the executor must bring about.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Action {
+pub struct Command {
     /// Its number; the outcome carries it back.
     pub id: ActionId,
     /// Name of the step that asks for it.
@@ -211,6 +222,7 @@ impl fmt::Display for Effect {
             Self::DeleteVolume { ordinal } => write!(f, "delete database volume {ordinal}"),
             Self::DeleteClusterState => f.write_str("delete the database cluster state"),
             Self::ScaleApplication { replicas } => write!(f, "scale the application to {replicas} and wait"),
+            Self::StartApplication => f.write_str("start the application"),
             Self::PromoteDatabase => f.write_str("promote the database"),
             Self::FenceDatabase => f.write_str("make the database read-only"),
             Self::TriggerPipeline => f.write_str("start the deployment pipeline"),

@@ -12,13 +12,13 @@ pub mod record;
 pub mod site;
 pub mod time;
 
-pub use action::{Action, ActionId, Detail, Effect, FailureKind, Outcome, Traffic};
+pub use action::{Action, ActionId, Command, Detail, Effect, FailureKind, Outcome, RoutePin, Traffic};
 pub use event::{Event, OperatorRequest};
 pub use note::{Note, RefusalNote};
 pub use observation::{
     DnsSample, Member, MemberRole, PatroniSample, PatroniView, PipelineRunSeen, ResolverAnswer, RunEvent,
 };
-pub use peer::{OutboxId, PeerLink, PeerMessage, PeerStatus};
+pub use peer::{ConsentTag, OutboxId, PeerLink, PeerMessage, PeerStatus};
 pub use phase::{Generation, Phase, Transition};
 pub use record::{Record, RecordPhase, RecordSeen, RecordTransition, RecordWrite};
 pub use site::{Side, SiteName};

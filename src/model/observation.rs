@@ -83,6 +83,9 @@ pub struct PatroniView {
     /// Last write-ahead-log position of the leader in bytes: written where it is primary, received or replayed
     /// where it is standby.
     pub lsn: Option<u64>,
+    /// Whether the leader's PostgreSQL replays instead of writing. Patroni's role words follow the configuration up
+    /// to half a second sooner.
+    pub in_recovery: Option<bool>,
 }
 
 /// What one poll of Patroni gave.

@@ -62,6 +62,8 @@ pub enum PeerMessage {
         state: String,
         /// Fencing number; a predecessor sends none.
         generation: Option<Generation>,
+        /// Reason for which a person accepted at the other site that data may be lost.
+        accept_data_loss: Option<String>,
     },
     /// The other site asks for our consent.
     Confirm {
@@ -104,4 +106,17 @@ pub struct ConsentTag {
     pub transition: String,
     /// Name of the asking site.
     pub site: String,
+}
+
+impl ConsentTag {
+    /// The opaque item of a consent request: what a predecessor sends, with this tag beside its data.
+    pub fn item(&self, record: &std::collections::BTreeMap<String, String>) -> String {
+        serde_json::json!({ "event": "switchover_state", "data": record, "consent": self }).to_string()
+    }
+
+    /// The tag inside an item; `None` where a predecessor made the item.
+    pub fn from_item(item: &str) -> Option<Self> {
+        let value: serde_json::Value = serde_json::from_str(item).ok()?;
+        serde_json::from_value(value.get("consent")?.clone()).ok()
+    }
 }

@@ -4,6 +4,22 @@
 //! outside; the supervisor restarts it where it failed. To add a task: a variant here, its arm in the agent's spawn
 //! table, its file.
 
+pub mod clock;
+pub mod diary;
+pub mod dns_watch;
+pub mod executor;
+pub mod heartbeat;
+pub mod kube_store;
+pub mod kube_watch;
+pub mod logic_handler;
+pub mod patroni_worker;
+pub mod peer_client;
+pub mod peer_client_fwd;
+pub mod peer_server;
+pub mod supervisor;
+pub mod tekton_watch;
+pub mod tick_producer;
+
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;

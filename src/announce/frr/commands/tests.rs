@@ -7,7 +7,8 @@ router bgp 65001\n no bgp ebgp-requires-policy\n !\n \
 address-family ipv4 unicast\n  network 10.1.0.0/24\n  network 10.9.0.0/24 route-map OPERATOR\n \
 exit-address-family\n !\n \
 address-family ipv6 unicast\n  network 2001:db8:1::/48\n exit-address-family\n\
-exit\n!\nrouter bgp 1.10 vrf red\n !\n address-family ipv4 unicast\n  network 10.2.0.0/24\n exit-address-family\n\
+exit\n!\nrouter bgp 1.10 vrf red\n !\n \
+address-family ipv4 unicast\n  network 10.2.0.0/24\n exit-address-family\n\
 exit\n!\nroute-map SWITCHOVER-00 permit 10\n set metric 5\nexit\n!\nend\n";
 
 fn key(prefix: &str, vrf: Option<&str>) -> PrefixKey {

@@ -1,0 +1,330 @@
+//! One agent, put together: settings in, running tasks out.
+//!
+//! Owns: who is connected to whom, and the order of stopping (watchers, peer link, engine, HTTP last). Never: decides
+//! or talks to anything itself. The command line starts one, the lab two, tests as many as they like.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use futures_util::FutureExt;
+use prometheus::Registry;
+use tokio::net::TcpListener;
+use tokio::sync::{Mutex, broadcast, mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::adapters::kube::Kube;
+use crate::adapters::patroni::Patroni;
+use crate::adapters::portal::Portal;
+use crate::adapters::resolver::Resolvers;
+use crate::adapters::tekton::Tekton;
+use crate::bus::Bus;
+use crate::config::Config;
+use crate::config::journal::OnDamage;
+use crate::http::{Auth, HttpState, OperatorDesk, Ready};
+use crate::journal::Journal;
+use crate::model::{Event, Mono, Note, PeerStatus};
+use crate::peer::{Courier, DeliveryQueue, PeerShared, new_instance};
+use crate::rules::state::State;
+use crate::tasks::clock::{Clock, wall_now};
+use crate::tasks::diary::{Diary, recover};
+use crate::tasks::executor::Hands;
+use crate::tasks::kube_store::KubeStore;
+use crate::tasks::logic_handler::{Logic, Windows};
+use crate::tasks::supervisor::{Policy, Supervisor, SupervisorEnd, TaskFuture};
+use crate::tasks::{
+    Ctx, Exit, TaskName, dns_watch, kube_watch, logic_handler, patroni_worker, peer_client, peer_client_fwd,
+    peer_server, tekton_watch, tick_producer,
+};
+use crate::telemetry::Metrics;
+
+/// Notes that a slow listener may fall behind before it misses some.
+const NOTES_KEPT: usize = 1_024;
+
+/// Why an agent could not be started. Nothing was begun.
+#[derive(Debug, thiserror::Error)]
+#[error("{what}: {reason}")]
+pub struct StartError {
+    /// What was being set up.
+    pub what: &'static str,
+    /// What went wrong.
+    pub reason: String,
+}
+
+impl StartError {
+    fn new(what: &'static str, error: &dyn std::fmt::Display) -> Self {
+        Self { what, reason: error.to_string() }
+    }
+}
+
+/// A running agent.
+pub struct Agent {
+    /// Address of the HTTP interface.
+    pub http: SocketAddr,
+    /// Cancel to stop it.
+    pub cancel: CancellationToken,
+    /// The engine's snapshot.
+    pub snapshot: watch::Receiver<serde_json::Value>,
+    /// Notes as they come.
+    pub notes: broadcast::Sender<Note>,
+    /// Its metrics.
+    pub registry: Arc<Registry>,
+    supervisor: JoinHandle<SupervisorEnd>,
+    server: JoinHandle<std::io::Result<()>>,
+}
+
+/// Receiving ends of what the engine shows.
+struct Views {
+    snapshot: watch::Receiver<serde_json::Value>,
+    status: watch::Receiver<PeerStatus>,
+    handled: watch::Receiver<BTreeMap<String, crate::model::OutboxId>>,
+    record: watch::Receiver<Option<BTreeMap<String, String>>>,
+}
+
+fn windows() -> (Windows, Views) {
+    let (snapshot, snapshot_view) = watch::channel(serde_json::Value::Null);
+    let (status, status_view) = watch::channel(PeerStatus::default());
+    let (handled, handled_view) = watch::channel(BTreeMap::new());
+    let (record, record_view) = watch::channel(None);
+    let (notes, _) = broadcast::channel(NOTES_KEPT);
+    let views =
+        Views { snapshot: snapshot_view, status: status_view, handled: handled_view, record: record_view };
+    (Windows { snapshot, status, handled, record, notes }, views)
+}
+
+/// The adapters of a site, made from its settings.
+struct Parts {
+    kube: Option<Kube>,
+    patroni: Option<Patroni>,
+    resolvers: Option<Resolvers>,
+    hands: Hands,
+    queue: Option<DeliveryQueue>,
+}
+
+async fn parts(config: &Config, registry: &Registry) -> Result<Parts, StartError> {
+    let on = |task: TaskName| config.site.tasks.contains(&task);
+    let uses_kube = on(TaskName::LogicHandler) || on(TaskName::KubeWatch) || on(TaskName::TektonWatch);
+    let kube = if uses_kube {
+        let client = Kube::connect(config.kube.clone(), registry).await;
+        Some(client.map_err(|error| StartError::new("Kubernetes", &error))?)
+    } else {
+        None
+    };
+    let patroni = match &config.patroni.base {
+        Some(_) => {
+            let client = Patroni::new(&config.patroni);
+            Some(client.map_err(|error| StartError::new("Patroni", &error))?)
+        }
+        None => None,
+    };
+    let tekton = config.tekton.trigger.as_ref().map(Tekton::new).transpose();
+    let portal = config.portal.as_ref().map(Portal::new).transpose();
+    let resolvers = on(TaskName::DnsWatch).then(|| Resolvers::new(&config.dns)).transpose();
+    let (courier, queue) = match &config.peer {
+        Some(peer) if on(TaskName::PeerClientFwd) => {
+            let (courier, queue) = Courier::new(peer.forward_ms);
+            (Some(courier), Some(queue))
+        }
+        _ => (None, None),
+    };
+    let peer_host = config.patroni.peer_host.clone().unwrap_or_default();
+    let hands = Hands {
+        kube: kube.clone(),
+        patroni: patroni.clone(),
+        tekton: tekton.map_err(|error| StartError::new("Tekton", &error))?,
+        portal: portal.map_err(|error| StartError::new("the maintenance portal", &error))?,
+        courier,
+        database_peer: (peer_host, config.patroni.peer_port.clone()),
+    };
+    let resolvers = resolvers.map_err(|error| StartError::new("DNS", &error))?;
+    Ok(Parts { kube, patroni, resolvers, hands, queue })
+}
+
+impl Agent {
+    /// Starts an agent that serves HTTP on `listener`.
+    ///
+    /// # Errors
+    /// Where an adapter, the journal or the certificates cannot be set up.
+    pub async fn start(config: Config, listener: TcpListener) -> Result<Self, StartError> {
+        for warning in config.warnings() {
+            tracing::warn!("{warning}");
+        }
+        let http = listener.local_addr().map_err(|error| StartError::new("HTTP", &error))?;
+        let registry = Arc::new(Registry::new());
+        let metrics = Metrics::new(&registry);
+        metrics.set_release(&config.kube.namespace);
+        let cancel = CancellationToken::new();
+        let (bus, events) = Bus::new();
+        let parts = parts(&config, &registry).await?;
+        let (windows, views) = windows();
+        let notes = windows.notes.clone();
+        let instance = new_instance();
+        let desk = OperatorDesk::new(bus.clone());
+        let logic = logic(&config, &instance, events, &parts, windows, &desk, &metrics).await?;
+        let shared = match &config.peer {
+            Some(peer) => {
+                let shared =
+                    PeerShared::new(peer, &registry, instance, views.status.clone(), views.handled.clone());
+                Some(shared.map_err(|error| StartError::new("the peer link", &error))?)
+            }
+            None => None,
+        };
+        let auth = Auth::from_settings(&config.http.auth, parts.kube.clone().map(kube_reviewer));
+        let ready = Arc::new(Ready::new(config.site.tasks.contains(&TaskName::KubeWatch)));
+        let wiring = Wiring { config: &config, bus, registry: registry.clone(), cancel: cancel.clone() };
+        let supervisor = wiring.supervise(&metrics, logic, parts, shared);
+        let state = HttpState {
+            snapshot: views.snapshot.clone(),
+            tasks: supervisor.statuses(),
+            registry: registry.clone(),
+            metrics,
+            operator: desk,
+            auth,
+            record: views.record,
+            ready,
+        };
+        let server = tokio::spawn(crate::http::serve(listener, state, cancel.clone()));
+        let supervisor = tokio::spawn(supervisor.run());
+        Ok(Self { http, cancel, snapshot: views.snapshot, notes, registry, supervisor, server })
+    }
+
+    /// Waits until it has ended by itself or was stopped.
+    pub async fn wait(self) -> SupervisorEnd {
+        let end = self.supervisor.await.unwrap_or_else(|error| SupervisorEnd::VitalTaskLost {
+            task: TaskName::LogicHandler,
+            reason: error.to_string(),
+        });
+        self.cancel.cancel();
+        match self.server.await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!(%error, "the HTTP interface ended"),
+            Err(error) => tracing::error!(%error, "the HTTP interface panicked"),
+        }
+        end
+    }
+
+    /// Stops it and waits for the end.
+    pub async fn stop(self) -> SupervisorEnd {
+        self.cancel.cancel();
+        self.wait().await
+    }
+}
+
+fn kube_reviewer(kube: Kube) -> Arc<dyn crate::http::TokenReviewer> {
+    Arc::new(KubeStore::new(kube, String::new(), String::new()))
+}
+
+async fn logic(
+    config: &Config,
+    instance: &str,
+    events: mpsc::Receiver<Event>,
+    parts: &Parts,
+    windows: Windows,
+    desk: &OperatorDesk,
+    metrics: &Metrics,
+) -> Result<Arc<Logic>, StartError> {
+    let store = parts.kube.clone().map(|kube| {
+        let name = format!("switchover-journal-{}", config.site.environment);
+        let store = KubeStore::new(kube, config.kube.health_namespace.clone(), name);
+        Box::new(store) as Box<dyn crate::journal::ConfigMapStore>
+    });
+    let (journal, recovered) = Journal::open(&config.journal, store)
+        .await
+        .map_err(|error| StartError::new("the journal (JOURNAL)", &error))?;
+    if let Some(damage) = &recovered.damage {
+        tracing::error!(%damage, "the journal is damaged; nothing is resumed from it");
+    }
+    let halts = config.journal.on_damage == OnDamage::Halt;
+    let policy = config.policy(instance);
+    let fresh = || (State::new(policy.dns.agree_samples, policy.dns.agree_ms), Mono(0));
+    let usable = recovered.damage.is_none().then(|| recover(&recovered, wall_now())).flatten();
+    let (mut state, mono) = usable.unwrap_or_else(fresh);
+    if let Some(damage) = recovered.damage.as_ref().filter(|_| halts) {
+        state.safe_halt = Some(damage.to_string());
+    }
+    Ok(Arc::new(Logic {
+        policy,
+        events: Mutex::new(events),
+        saved: Mutex::new(state),
+        clock: Clock::starting_at(mono),
+        hands: Arc::new(parts.hands.clone()),
+        diary: Diary::new(journal),
+        windows,
+        desk: desk.clone(),
+        metrics: metrics.clone(),
+    }))
+}
+
+/// What the spawn table needs.
+struct Wiring<'a> {
+    config: &'a Config,
+    bus: Bus,
+    registry: Arc<Registry>,
+    cancel: CancellationToken,
+}
+
+impl Wiring<'_> {
+    /// The spawn table: one arm per task, in the order in which they are stopped.
+    fn supervise(
+        &self,
+        metrics: &Metrics,
+        logic: Arc<Logic>,
+        parts: Parts,
+        shared: Option<PeerShared>,
+    ) -> Supervisor {
+        let mut supervisor = Supervisor::new(self.cancel.clone(), metrics.clone());
+        let order = TaskName::ALL.into_iter().rev().filter(|task| self.config.site.tasks.contains(task));
+        let peer = self.config.peer.clone().map(Arc::new).zip(shared);
+        let queue = parts.queue;
+        for name in order {
+            let token = CancellationToken::new();
+            let ctx = Ctx { cancel: token.clone(), bus: self.bus.clone(), registry: self.registry.clone() };
+            let mut policy = Policy::new(token);
+            policy.vital = name == TaskName::LogicHandler;
+            let (kube, patroni, resolvers) =
+                (parts.kube.clone(), parts.patroni.clone(), parts.resolvers.clone());
+            let (peer, queue, logic) = (peer.clone(), queue.clone(), logic.clone());
+            let factory = move || -> TaskFuture {
+                let (ctx, peer) = (ctx.clone(), peer.clone());
+                match name {
+                    TaskName::LogicHandler => logic_handler::run(ctx, logic.clone()).boxed(),
+                    TaskName::DnsWatch => with(resolvers.clone(), |it| dns_watch::run(ctx, it)),
+                    TaskName::KubeWatch => with(kube.clone(), |it| kube_watch::run(ctx, it)),
+                    TaskName::TektonWatch => with(kube.clone(), |it| tekton_watch::run(ctx, it)),
+                    TaskName::PatroniWorker => with(patroni.clone(), |it| patroni_worker::run(ctx, it)),
+                    TaskName::PeerServer => {
+                        with(peer, |(settings, shared)| peer_server::run(ctx, settings, shared))
+                    }
+                    TaskName::PeerClient => {
+                        with(peer, |(settings, shared)| peer_client::run(ctx, settings, shared))
+                    }
+                    TaskName::PeerClientFwd => {
+                        with(peer.zip(queue.clone()), |((settings, shared), queue)| {
+                            peer_client_fwd::run(ctx, settings, shared, queue)
+                        })
+                    }
+                    TaskName::TickProducer => tick_producer::run(ctx).boxed(),
+                    TaskName::RouteWatch | TaskName::Anycast | TaskName::GeoSync => not_built(name),
+                }
+            };
+            supervisor.add(name, factory, policy);
+        }
+        supervisor
+    }
+}
+
+/// The task with what it needs, or its failure where that is not configured.
+fn with<T, F>(part: Option<T>, run: impl FnOnce(T) -> F) -> TaskFuture
+where
+    F: Future<Output = Exit> + Send + 'static,
+{
+    match part {
+        Some(part) => run(part).boxed(),
+        None => async { Exit::Failed("what it needs is not configured".to_owned()) }.boxed(),
+    }
+}
+
+fn not_built(name: TaskName) -> TaskFuture {
+    async move { Exit::Failed(format!("{name} is not part of this version")) }.boxed()
+}

@@ -1,0 +1,142 @@
+//! The command line: one binary, `run` by default, so that a container with only an environment works.
+//!
+//! Owns: exit codes (0 done, 1 failed, 2 usage, 78 settings) and what goes to standard output. Every command reads the
+//! same settings in the same way.
+
+mod operate;
+mod plan;
+mod run;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::ProcessEnv;
+
+/// Exit code for settings that cannot work (`EX_CONFIG` of sysexits).
+pub const EXIT_CONFIG: u8 = 78;
+
+/// Moves a live service between two data centres.
+#[derive(Debug, Parser)]
+#[command(name = "switchover-agent", version, about)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Commands>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Commands {
+    /// Run the agent (the default)
+    Run,
+    /// Check the settings exactly as the start does; every problem at once, exit 78
+    CheckConfig,
+    /// Print the steps that a transition would take now; writes nothing
+    Plan {
+        /// golddr-primary, gold-standby, active-passive, ...
+        transition: String,
+    },
+    /// Ask a running agent for a transition
+    Transition {
+        /// golddr-primary, gold-standby, active-passive, ...
+        transition: String,
+        /// Accept that data may be lost, with the reason that goes into the journal
+        #[arg(long, value_name = "REASON")]
+        accept_data_loss: Option<String>,
+        #[command(flatten)]
+        agent: AgentAddress,
+    },
+    /// Show the state of a running agent
+    Status {
+        #[command(flatten)]
+        agent: AgentAddress,
+    },
+    /// Two agents and two simulated sites on loopback
+    Lab {
+        /// Run the three transitions, print a timeline, exit
+        #[arg(long)]
+        cycle: bool,
+        /// Use free ports instead of 6664 to 6667
+        #[arg(long)]
+        free_ports: bool,
+    },
+    /// One simulated site, for two sites in two containers
+    LabSite {
+        /// Name of the site
+        #[arg(long)]
+        site: String,
+        /// Address to listen on
+        #[arg(long, default_value = "0.0.0.0:8000")]
+        listen: SocketAddr,
+        /// URL of the other simulated site
+        #[arg(long)]
+        peer_site: String,
+    },
+    /// Write a development authority and two site certificates
+    Certs {
+        /// Folder to write to
+        dir: PathBuf,
+        /// Site names, each with further names after a colon: gold:agent-gold,127.0.0.1
+        #[arg(default_values_t = ["gold".to_owned(), "golddr".to_owned()])]
+        sites: Vec<String>,
+        /// Days of validity
+        #[arg(long, default_value_t = 365)]
+        days: u32,
+        /// Overwrite files that exist
+        #[arg(long)]
+        force: bool,
+    },
+}
+
+/// Where the running agent is.
+#[derive(Debug, clap::Args)]
+struct AgentAddress {
+    /// URL of the agent
+    #[arg(long, default_value = "http://127.0.0.1:8000")]
+    agent: String,
+}
+
+/// Runs the command that the arguments name.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    // One provider for everything; a second installation is refused, which is fine.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&format!("no runtime: {error}")),
+    };
+    let env = ProcessEnv;
+    runtime.block_on(async {
+        match cli.command.unwrap_or(Commands::Run) {
+            Commands::Run => run::run(&env).await,
+            Commands::CheckConfig => run::check(&env),
+            Commands::Plan { transition } => plan::plan(&env, &transition).await,
+            Commands::Transition { transition, accept_data_loss, agent } => {
+                operate::transition(&env, &agent.agent, &transition, accept_data_loss).await
+            }
+            Commands::Status { agent } => operate::status(&agent.agent).await,
+            Commands::Lab { cycle, free_ports } => run::lab(&env, cycle, free_ports).await,
+            Commands::LabSite { site, listen, peer_site } => run::lab_site(&site, listen, peer_site).await,
+            Commands::Certs { dir, sites, days, force } => run::certs(&dir, &sites, days, force),
+        }
+    })
+}
+
+/// Prints a line for the person at the terminal.
+#[expect(clippy::print_stdout, reason = "the commands talk to a person on standard output")]
+fn say(text: &str) {
+    println!("{text}");
+}
+
+#[expect(clippy::print_stderr, reason = "errors of commands go to standard error")]
+fn fail(text: &str) -> ExitCode {
+    eprintln!("{text}");
+    ExitCode::FAILURE
+}
+
+#[expect(clippy::print_stderr, reason = "errors of commands go to standard error")]
+fn fail_config(text: &str) -> ExitCode {
+    eprint!("{text}");
+    ExitCode::from(EXIT_CONFIG)
+}

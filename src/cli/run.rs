@@ -1,0 +1,177 @@
+//! Commands that start something: the agent, the lab, certificates.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::ExitCode;
+
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{fail, fail_config, say};
+use crate::agent::Agent;
+use crate::config::{Config, Lookup, log};
+use crate::lab::agents::{Lab, LabSettings};
+use crate::lab::cycle;
+use crate::lab::settings::WorldSettings;
+use crate::lab::world::World;
+use crate::model::Side;
+use crate::peer::certs::write_dev_certs;
+use crate::tasks::clock::wall_now;
+use crate::tasks::supervisor::SupervisorEnd;
+
+/// Resolves when the process is asked to end.
+async fn asked_to_end() {
+    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = term.recv() => {}
+        _ = int.recv() => {}
+    }
+}
+
+/// `run`.
+pub(super) async fn run(env: &dyn Lookup) -> ExitCode {
+    let config = match Config::read(env, wall_now()) {
+        Ok(config) => config,
+        Err(problems) => return fail_config(&problems.to_string()),
+    };
+    let _guard = crate::telemetry::init(&config.log);
+    let listener = match crate::http::bind(config.http.listen).await {
+        Ok(listener) => listener,
+        Err(error) => return fail(&error.to_string()),
+    };
+    let agent = match Agent::start(config, listener).await {
+        Ok(agent) => agent,
+        Err(error) => return fail(&error.to_string()),
+    };
+    tracing::info!(address = %agent.http, "the agent serves http");
+    // A process that systemd did not start has nobody to tell.
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    let cancel = agent.cancel.clone();
+    let ending = tokio::spawn(async move {
+        asked_to_end().await;
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+        cancel.cancel();
+    });
+    let watchdog = tokio::spawn(feed_watchdog(agent.snapshot.clone()));
+    let end = agent.wait().await;
+    ending.abort();
+    watchdog.abort();
+    match end {
+        SupervisorEnd::Stopped { aborted } if aborted.is_empty() => ExitCode::SUCCESS,
+        SupervisorEnd::Stopped { aborted } => {
+            tracing::warn!(?aborted, "tasks did not end in time");
+            ExitCode::SUCCESS
+        }
+        SupervisorEnd::VitalTaskLost { task, reason } => fail(&format!("{task} cannot live: {reason}")),
+    }
+}
+
+/// Tells systemd that the engine goes round: only while it publishes, so that a stuck engine is restarted.
+async fn feed_watchdog(mut snapshot: tokio::sync::watch::Receiver<serde_json::Value>) {
+    if sd_notify::watchdog_enabled().is_none() {
+        return;
+    }
+    while snapshot.changed().await.is_ok() {
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]);
+        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    }
+}
+
+/// `check-config`.
+pub(super) fn check(env: &dyn Lookup) -> ExitCode {
+    match Config::read(env, wall_now()) {
+        Ok(config) => {
+            for warning in config.warnings() {
+                say(&format!("warning: {warning}"));
+            }
+            say("the settings are good");
+            ExitCode::SUCCESS
+        }
+        Err(problems) => fail_config(&problems.to_string()),
+    }
+}
+
+/// `lab`.
+pub(super) async fn lab(env: &dyn Lookup, run_cycle: bool, free_ports: bool) -> ExitCode {
+    let mut reader = crate::config::Reader::new(env);
+    let mut logging = log::read(&mut reader);
+    if run_cycle && env.get(log::LOG_LEVEL).is_none() {
+        // The timeline is what a person wants to read; errors come as its end.
+        logging.directives = "off".to_owned();
+    }
+    let _guard = crate::telemetry::init(&logging);
+    let settings = if free_ports { LabSettings::on_free_ports() } else { LabSettings::default() };
+    let lab = match Lab::start(settings).await {
+        Ok(lab) => lab,
+        Err(error) => return fail(&error.to_string()),
+    };
+    for side in Side::ALL {
+        let name = &lab.world.settings().site_names[side as usize];
+        say(&format!("{name}: site {} agent http://{}", lab.site_url(side), lab.agent(side).http));
+    }
+    if !run_cycle {
+        say("operators' token: lab; stop with Ctrl-C");
+        asked_to_end().await;
+        lab.stop().await;
+        return ExitCode::SUCCESS;
+    }
+    let result = cycle::run(&lab, say).await;
+    lab.stop().await;
+    match result {
+        Ok(took) => {
+            say("");
+            for transition in took {
+                say(&format!("{:<16} {:6.2} s", transition.transition, transition.time.as_secs_f64()));
+            }
+            ExitCode::SUCCESS
+        }
+        Err(error) => fail(&error.to_string()),
+    }
+}
+
+/// `lab-site`.
+pub(super) async fn lab_site(site: &str, listen: SocketAddr, peer_site: String) -> ExitCode {
+    let settings = WorldSettings::default();
+    let side = match settings.site_names.iter().position(|name| name == site) {
+        Some(0) => Side::Active,
+        Some(_) => Side::Passive,
+        None => return fail(&format!("--site {site}: one of {}", settings.site_names.join(", "))),
+    };
+    let listener = match TcpListener::bind(listen).await {
+        Ok(listener) => listener,
+        Err(error) => return fail(&format!("--listen {listen}: {error}")),
+    };
+    let world = World::single(settings, side, peer_site);
+    match world.serve(side, listener) {
+        Ok(handle) => {
+            say(&format!("simulated site {site} on {}", handle.url()));
+            asked_to_end().await;
+            handle.stop().await;
+            ExitCode::SUCCESS
+        }
+        Err(error) => fail(&format!("simulated site: {error}")),
+    }
+}
+
+/// `certs`.
+pub(super) fn certs(dir: &Path, sites: &[String], days: u32, force: bool) -> ExitCode {
+    let parsed: Vec<(&str, Vec<String>)> = sites
+        .iter()
+        .map(|site| {
+            let (name, more) = site.split_once(':').unwrap_or((site, ""));
+            let mut sans = crate::peer::certs::development_sans(name);
+            sans.extend(more.split(',').filter(|san| !san.is_empty()).map(str::to_owned));
+            (name, sans)
+        })
+        .collect();
+    match write_dev_certs(dir, &parsed, days, force) {
+        Ok(_) => {
+            say(&format!("certificates of {} in {}", sites.join(", "), dir.display()));
+            ExitCode::SUCCESS
+        }
+        Err(error) => fail(&error.to_string()),
+    }
+}

@@ -1,0 +1,103 @@
+//! Requests that change nothing: probes, metrics, status, the record. Open to everybody who reaches the port.
+
+use std::any::Any;
+use std::sync::atomic::Ordering;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::{Value, json};
+
+use super::HttpState;
+use crate::tasks::supervisor::TaskStatus;
+use crate::telemetry::metrics::render;
+
+/// A task as `/health` shows it: its status, with `stalled` in place of `running` where its pulse is silent.
+fn shown(status: &TaskStatus) -> Value {
+    let mut value = serde_json::to_value(status).unwrap_or(Value::Null);
+    if status.stalled()
+        && let Some(state) = value.get_mut("state")
+    {
+        *state = Value::from("stalled");
+    }
+    value
+}
+
+pub(super) async fn health(State(state): State<HttpState>) -> Response {
+    let tasks = state.tasks.borrow().clone();
+    let mut all = serde_json::Map::new();
+    let mut down = Vec::new();
+    for (name, status) in &tasks {
+        let value = shown(status);
+        if !status.works() {
+            down.push(
+                json!({"task": name.as_str(), "state": value.get("state"), "last_error": status.last_error}),
+            );
+        }
+        all.insert(name.as_str().to_owned(), value);
+    }
+    if down.is_empty() {
+        Json(json!({"status": "up", "tasks": all})).into_response()
+    } else {
+        let body = json!({"status": "down", "down": down, "tasks": all});
+        (StatusCode::SERVICE_UNAVAILABLE, Json(body)).into_response()
+    }
+}
+
+pub(super) async fn ready(State(state): State<HttpState>) -> Response {
+    let why = if state.ready.stopping.load(Ordering::Relaxed) {
+        Some("the agent stops")
+    } else if state.ready.needs_record.load(Ordering::Relaxed) && state.record.borrow().is_none() {
+        Some("the record was not read yet")
+    } else {
+        None
+    };
+    match why {
+        None => Json(json!({"ready": true})).into_response(),
+        Some(why) => {
+            (StatusCode::SERVICE_UNAVAILABLE, Json(json!({"ready": false, "detail": why}))).into_response()
+        }
+    }
+}
+
+pub(super) async fn metrics(State(state): State<HttpState>) -> Response {
+    match render(&state.registry) {
+        Ok(text) => {
+            ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
+        }
+        Err(error) => {
+            tracing::error!(%error, "metrics cannot be shown");
+            detail(StatusCode::INTERNAL_SERVER_ERROR, "metrics cannot be shown")
+        }
+    }
+}
+
+pub(super) async fn status(State(state): State<HttpState>) -> Json<Value> {
+    Json(state.snapshot.borrow().clone())
+}
+
+pub(super) async fn configmap(State(state): State<HttpState>) -> Response {
+    match &*state.record.borrow() {
+        Some(data) => {
+            let phase = data.get("last_stable_state").map(String::as_str).unwrap_or_default();
+            Json(json!({"data": data, "other": phase})).into_response()
+        }
+        None => detail(StatusCode::SERVICE_UNAVAILABLE, "the record was not read yet"),
+    }
+}
+
+pub(super) async fn not_found() -> Response {
+    detail(StatusCode::NOT_FOUND, "Not Found")
+}
+
+/// An error in the predecessor's shape.
+pub(super) fn detail(status: StatusCode, text: &str) -> Response {
+    (status, Json(json!({"detail": text}))).into_response()
+}
+
+/// The answer to a request whose handler panicked; the panic itself is in the log.
+pub(super) fn panicked(_panic: Box<dyn Any + Send + 'static>) -> Response {
+    tracing::error!("http handler panicked");
+    detail(StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error")
+}

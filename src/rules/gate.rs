@@ -1,0 +1,172 @@
+//! What is known about both databases, and the gate in front of everything that destroys data.
+//!
+//! A fact counts only while it is fresh; an old fact is unknown, and nothing irreversible follows from unknown.
+
+use super::Engine;
+use super::database::{Role, concerns, follows, is_writable, role};
+use super::policy::DestructionGate;
+use super::refusal::Refusal;
+use super::state::{Origin, Run};
+use crate::model::{Mono, Now, PatroniSample, PatroniView, PeerLink, PeerStatus, Phase};
+
+impl Engine {
+    /// The last look at Patroni, where it is fresh, and when it was.
+    fn patroni_now(&self, now: Mono) -> Option<(&PatroniSample, Mono)> {
+        let (sample, at) = self.state.patroni.as_ref()?;
+        (now.since(*at) <= self.policy.fresh_ms).then_some((sample, *at))
+    }
+
+    fn patroni_view_since(&self, since: Mono, now: Mono) -> Option<(&PatroniSample, &PatroniView)> {
+        let (sample, at) = self.patroni_now(now)?;
+        match sample {
+            PatroniSample::Seen(view) if at >= since => Some((sample, view)),
+            PatroniSample::Seen(_) | PatroniSample::Unknown(_) => None,
+        }
+    }
+
+    pub(super) fn is_primary_since(&self, since: Mono, timeline_before: Option<u64>, now: Mono) -> bool {
+        self.patroni_view_since(since, now).is_some_and(|(sample, view)| {
+            // `/cluster` repeats the configuration before PostgreSQL has followed; only a new timeline proves it.
+            let promoted = match (timeline_before, view.timeline) {
+                (Some(before), Some(after)) => after > before,
+                _ => true,
+            };
+            let replays = view.in_recovery == Some(true);
+            role(sample) == Role::Primary && is_writable(sample) != Some(false) && promoted && !replays
+        })
+    }
+
+    pub(super) fn is_standby_since(&self, since: Mono, now: Mono) -> bool {
+        self.patroni_view_since(since, now).is_some_and(|(sample, view)| {
+            // After our own rebuild a configuration that tells no host is that of the pods that we pointed there.
+            view.standby_host.is_none() && role(sample) == Role::Standby && concerns(view).is_empty()
+                || self.is_healthy_standby(sample, view)
+        })
+    }
+
+    fn is_healthy_standby(&self, sample: &PatroniSample, view: &PatroniView) -> bool {
+        let follows_peer = match &self.policy.database_peer {
+            Some(host) => follows(view, host) != Some(false),
+            None => true,
+        };
+        role(sample) == Role::Standby && concerns(view).is_empty() && follows_peer
+    }
+
+    pub(super) fn is_fenced_since(&self, since: Mono, now: Mono) -> bool {
+        self.patroni_view_since(since, now).is_some_and(|(sample, view)| match is_writable(sample) {
+            // After the role words have changed, writes are still taken until PostgreSQL itself is in recovery.
+            Some(writable) => !writable && view.in_recovery != Some(false),
+            None => view.standby_configured && role(sample) == Role::Standby,
+        })
+    }
+
+    pub(super) fn has_replayed(&self, target: Option<u64>, now: Mono) -> bool {
+        let Some(target) = target else { return true };
+        let (_, _, _, lsn) = self.database_facts(now);
+        lsn.is_some_and(|lsn| lsn >= target)
+    }
+
+    pub(super) fn peer_is_fenced(&self, now: Mono) -> bool {
+        self.state.peer.link == PeerLink::Down
+            || self.peer_status_now(now).is_some_and(|status| status.writable == Some(false))
+    }
+
+    /// What the peer last told, where it is fresh.
+    pub(super) fn peer_status_now(&self, now: Mono) -> Option<&PeerStatus> {
+        let (status, at) = self.state.peer.status.as_ref()?;
+        (now.since(*at) <= self.policy.fresh_ms && self.state.peer.link != PeerLink::Down).then_some(status)
+    }
+
+    /// Writable, standby, timeline and position of the local database; `None` = unknown.
+    pub(super) fn database_facts(&self, now: Mono) -> (Option<bool>, Option<bool>, Option<u64>, Option<u64>) {
+        match self.patroni_now(now) {
+            Some((sample @ PatroniSample::Seen(view), _)) => {
+                let standby = match role(sample) {
+                    Role::Standby => Some(true),
+                    Role::Primary => Some(false),
+                    Role::Neither | Role::Unknown => None,
+                };
+                let writable = match (is_writable(sample), view.in_recovery) {
+                    (Some(false), Some(false)) => None,
+                    (writable, _) => writable,
+                };
+                (writable, standby, view.timeline, view.lsn)
+            }
+            Some((PatroniSample::Unknown(_), _)) | None => (None, None, None, None),
+        }
+    }
+
+    /// Whether the local database is a primary with every member healthy, as the predecessor asks before it skips.
+    pub(super) fn database_is_sound_primary(&self, now: Mono) -> bool {
+        match self.patroni_now(now) {
+            Some((sample @ PatroniSample::Seen(view), _)) => {
+                role(sample) == Role::Primary
+                    && is_writable(sample) != Some(false)
+                    && concerns(view).is_empty()
+            }
+            Some((PatroniSample::Unknown(_), _)) | None => false,
+        }
+    }
+
+    /// Whether the local database is a healthy standby of the peer.
+    pub(super) fn database_is_sound_standby(&self, now: Mono) -> bool {
+        match self.patroni_now(now) {
+            Some((sample @ PatroniSample::Seen(view), _)) => self.is_healthy_standby(sample, view),
+            Some((PatroniSample::Unknown(_), _)) | None => false,
+        }
+    }
+
+    /// The gate of a step: positions are compared once the local database is stopped, because one that still takes
+    /// writes runs ahead of whatever the peer last told.
+    ///
+    /// # Errors
+    /// As [`Engine::gate`].
+    pub(super) fn step_gate(&self, run: &Run, now: Now) -> Result<(), Refusal> {
+        let still_writing = self.database_facts(now.mono).0 == Some(true) && !run.has_stopped_database();
+        self.gate(run, !still_writing, now)
+    }
+
+    /// Whether data may be destroyed in this run now.
+    ///
+    /// # Errors
+    /// The refusal that says which proof is missing.
+    pub(super) fn gate(&self, run: &Run, compare_positions: bool, now: Now) -> Result<(), Refusal> {
+        if run.accept_data_loss.is_some() {
+            return Ok(());
+        }
+        let by_person = matches!(run.origin, Origin::Operator | Origin::Record);
+        if self.policy.gate == DestructionGate::Consent {
+            return if run.consented || by_person { Ok(()) } else { Err(Refusal::ConsentNotAsked) };
+        }
+        let status = self.peer_status_now(now.mono).ok_or_else(|| {
+            Refusal::PeerNotVerified("no fresh facts from its agent (a predecessor sends none)".to_owned())
+        })?;
+        if status.writable != Some(true) {
+            return Err(Refusal::PeerNotVerified("its database is not seen to take writes".to_owned()));
+        }
+        let peer_serves = status.phase == Phase::ActivePassive.wire() && status.transition.is_empty();
+        if !(run.consented || by_person && peer_serves) {
+            return Err(Refusal::ConsentNotAsked);
+        }
+        if let (Some(ours), Some(theirs)) = (run.timeline_before, status.timeline)
+            && theirs <= ours
+            && !self.database_is_sound_standby(now.mono)
+        {
+            // Two promotions from one timeline diverge however far either has written.
+            return Err(Refusal::Diverged { ours, theirs });
+        }
+        let Some(ours) = run.local_lsn else {
+            return if self.database_is_sound_standby(now.mono) {
+                Ok(())
+            } else {
+                Err(Refusal::DatabaseUnknown)
+            };
+        };
+        match status.lsn {
+            Some(_) if !compare_positions => Ok(()),
+            Some(theirs) if theirs >= ours => Ok(()),
+            Some(theirs) => Err(Refusal::PeerBehind { ours, theirs }),
+            None => Err(Refusal::PeerNotVerified("it does not report a position".to_owned())),
+        }
+    }
+}

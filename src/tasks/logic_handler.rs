@@ -1,0 +1,182 @@
+//! `logic_handler`: the loop around the engine.
+//!
+//! ```text
+//!            bus ──▶ engine.handle(event, now) ──▶ Report ──▶ notes (log, metrics, journal, desk, timeline)
+//!  deadline ─┘                                └──▶ Perform ─▶ journal intent ─▶ Hands ─▶ ActionDone ─▶ bus
+//! ```
+//!
+//! Owns: the only engine of the agent and the order "intent in the journal, then the act, then the outcome". Never
+//! decides. A task that was restarted after a panic goes on from the state after the last whole event.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Mutex, broadcast, mpsc, watch};
+use tokio_util::task::TaskTracker;
+use tracing::Level;
+
+use super::clock::Clock;
+use super::diary::{Diary, Page};
+use super::executor::Hands;
+use super::{Ctx, Exit};
+use crate::http::OperatorDesk;
+use crate::model::{Action, Command, Event, Mono, Note, OutboxId, PeerStatus, RecordSeen};
+use crate::rules::Engine;
+use crate::rules::policy::Policy;
+use crate::rules::state::State;
+use crate::telemetry::Metrics;
+use crate::telemetry::log::note_line;
+
+/// A deadline that has passed already is looked at again after this.
+const LEAST_WAIT: Duration = Duration::from_millis(20);
+/// Heartbeats want a fresh status even when nothing happens.
+const STATUS_EVERY: Duration = Duration::from_millis(500);
+/// How long an agent that stops waits for calls under way; their outcomes are looked up after the next start.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// What others see of the engine, as it changes.
+pub struct Windows {
+    /// `/status`.
+    pub snapshot: watch::Sender<serde_json::Value>,
+    /// What the peer is told.
+    pub status: watch::Sender<PeerStatus>,
+    /// Highest message number handled per peer process.
+    pub handled: watch::Sender<BTreeMap<String, OutboxId>>,
+    /// The record's keys.
+    pub record: watch::Sender<Option<BTreeMap<String, String>>>,
+    /// Every note, for a timeline; slow listeners miss some.
+    pub notes: broadcast::Sender<Note>,
+}
+
+/// What the task needs, kept across its restarts.
+pub struct Logic {
+    /// Settings of the engine.
+    pub policy: Policy,
+    /// Receiving end of the bus.
+    pub events: Mutex<mpsc::Receiver<Event>>,
+    /// The state after the last whole event.
+    pub saved: Mutex<State>,
+    /// Time.
+    pub clock: Clock,
+    /// Adapters.
+    pub hands: Arc<Hands>,
+    /// Journal.
+    pub diary: Diary,
+    /// Windows for others.
+    pub windows: Windows,
+    /// Where operators wait for answers.
+    pub desk: OperatorDesk,
+    /// Metrics.
+    pub metrics: Metrics,
+}
+
+/// Runs the loop until the agent stops.
+pub async fn run(ctx: Ctx, logic: Arc<Logic>) -> Exit {
+    let mut events = logic.events.lock().await;
+    let state = logic.saved.lock().await.clone();
+    let mut engine = Engine::restore(logic.policy.clone(), state);
+    let calls = TaskTracker::new();
+    loop {
+        let deadline = engine.next_deadline().map(|(at, _)| at).unwrap_or(Mono(u64::MAX >> 1));
+        let wake = logic.clock.instant(deadline, LEAST_WAIT);
+        let event = tokio::select! {
+            biased;
+            () = ctx.cancel.cancelled() => break,
+            event = events.recv() => match event {
+                Some(event) => event,
+                None => return Exit::Failed("the bus was closed".to_owned()),
+            },
+            () = tokio::time::sleep_until(wake) => Event::Tick,
+            () = tokio::time::sleep(STATUS_EVERY) => {
+                logic.publish(&engine);
+                continue;
+            }
+        };
+        logic.metrics.observe_event(&event);
+        logic.metrics.set_bus_depth(ctx.bus.depth());
+        step(&ctx, &logic, &mut engine, &calls, event).await;
+    }
+    calls.close();
+    if tokio::time::timeout(DRAIN, calls.wait()).await.is_err() {
+        tracing::warn!(
+            calls = calls.len(),
+            "calls were still under way at the end; their outcomes are unknown"
+        );
+    }
+    Exit::Cancelled
+}
+
+/// One whole event: decide, write the journal, tell, act.
+async fn step(ctx: &Ctx, logic: &Arc<Logic>, engine: &mut Engine, calls: &TaskTracker, event: Event) {
+    let now = logic.clock.now();
+    let mut page = Page::new(now);
+    if let Event::ActionDone { id, outcome } = &event {
+        page.outcome(*id, outcome);
+    }
+    let actions = engine.handle(event, now);
+    page.actions(&actions);
+    let status = logic.diary.write(page, engine.state()).await;
+    logic.metrics.set_journal(&status);
+    logic.saved.lock().await.clone_from(engine.state());
+    logic.publish(engine);
+    for action in actions {
+        match action {
+            Action::Report(note) => logic.note(note),
+            Action::Perform(command) => spawn_call(ctx, logic, calls, command),
+        }
+    }
+}
+
+fn spawn_call(ctx: &Ctx, logic: &Arc<Logic>, calls: &TaskTracker, command: Command) {
+    let (bus, hands, clock) = (ctx.bus.clone(), logic.hands.clone(), logic.clock);
+    calls.spawn(async move {
+        let outcome = hands.perform(&command, clock.now().wall).await;
+        bus.send(Event::ActionDone { id: command.id, outcome }).await;
+    });
+}
+
+impl Logic {
+    fn publish(&self, engine: &Engine) {
+        let now = self.clock.now();
+        let snapshot = serde_json::to_value(engine.snapshot(now)).unwrap_or_default();
+        self.windows.snapshot.send_replace(snapshot);
+        self.windows.status.send_replace(engine.peer_status(now.mono));
+        self.windows.handled.send_if_modified(|handled| {
+            let changed = *handled != engine.state().handled;
+            if changed {
+                handled.clone_from(&engine.state().handled);
+            }
+            changed
+        });
+        let record = match &engine.state().record {
+            RecordSeen::Present(record) => Some(record.data.clone()),
+            RecordSeen::Missing | RecordSeen::Unknown(_) => None,
+        };
+        self.windows.record.send_if_modified(|shown| {
+            let changed = *shown != record;
+            *shown = record;
+            changed
+        });
+    }
+
+    fn note(&self, note: Note) {
+        log_note(&note);
+        self.metrics.observe_note(&note);
+        if let Note::Answer { ticket, accepted, message } = &note {
+            self.desk.answer(*ticket, *accepted, message);
+        }
+        // Nobody listening is fine.
+        let _ = self.windows.notes.send(note);
+    }
+}
+
+fn log_note(note: &Note) {
+    let (level, line) = note_line(note);
+    match level {
+        Level::ERROR => tracing::error!("{line}"),
+        Level::WARN => tracing::warn!("{line}"),
+        Level::INFO => tracing::info!("{line}"),
+        _ => tracing::debug!("{line}"),
+    }
+}
