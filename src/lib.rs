@@ -6,7 +6,7 @@
 //! |---|---|---|
 //! | L0 vocabulary | [`model`] | serde, std |
 //! | L1 decisions | [`rules`], [`plan`] | L0 only: no clock, no I/O, no randomness, ordered maps |
-//! | L2 hands and eyes | [`adapters`], [`announce`], [`bgp`], [`checks`], [`journal`], [`peer`] | L0, L1, libraries |
+//! | L2 hands and eyes | [`adapters`], [`announce`], [`bfd`], [`bgp`], [`checks`], [`journal`], [`peer`] | L0, L1, libraries |
 //! | L3 wiring | [`bus`], [`http`], [`tasks`], [`telemetry`] | all below |
 //! | L4 entry | [`agent`], [`cli`], [`lab`], [`verify`] | all below |
 //!
@@ -15,6 +15,7 @@
 pub mod adapters;
 pub mod agent;
 pub mod announce;
+pub mod bfd;
 pub mod bgp;
 pub mod bus;
 pub mod checks;

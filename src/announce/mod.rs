@@ -6,7 +6,10 @@
 //! To add an announcer: one file here with an [`Announcer`], one variant in the announcer section of
 //! `config/anycast`, one line in the contract tests.
 
+pub mod bird;
+pub mod frr;
 pub mod recorder;
+pub mod speaker;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;

@@ -4,6 +4,7 @@
 //! once. Nothing here contacts anything.
 
 pub mod anycast;
+pub mod bgp;
 pub mod dns;
 pub mod http;
 pub mod journal;

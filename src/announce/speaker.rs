@@ -1,0 +1,134 @@
+//! The announcer on our own BGP sessions.
+//!
+//! Thin: keeps the trait's promises over [`Speaker`]. "Announced" means that at least one neighbour with a session has
+//! the prefix; without a session nothing is announced, whatever is wanted.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
+use std::pin::Pin;
+use std::time::Duration;
+
+use super::{AnnounceError, Announcer, Changes, PrefixKey, RouteAttributes, Shutdown};
+use crate::bgp::packing::family_of;
+use crate::bgp::{Community, NeighbourStatus, Speaker};
+use crate::config::bgp::SpeakerSettings;
+
+/// Our own speaker as an announcer.
+#[derive(Debug)]
+pub struct SpeakerAnnouncer {
+    name: String,
+    speaker: Option<Speaker>,
+}
+
+impl SpeakerAnnouncer {
+    /// Starts the speaker. Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// A BFD socket could not be made.
+    pub fn start(name: &str, settings: SpeakerSettings) -> Result<Self, AnnounceError> {
+        let speaker = Speaker::start(settings)
+            .map_err(|error| AnnounceError::permanent(name, "start the BGP speaker", error))?;
+        Ok(Self { name: name.to_owned(), speaker: Some(speaker) })
+    }
+
+    /// Every neighbour; empty after the shutdown.
+    pub fn neighbours(&self) -> Vec<NeighbourStatus> {
+        self.speaker.as_ref().map(Speaker::status).unwrap_or_default()
+    }
+
+    /// The speaker itself, until the shutdown.
+    pub fn speaker(&self) -> Option<&Speaker> {
+        self.speaker.as_ref()
+    }
+
+    /// Takes over new settings; unchanged neighbours keep their sessions and routes.
+    ///
+    /// # Errors
+    /// A BFD socket could not be made, or the speaker has ended.
+    pub async fn reconfigure(&mut self, settings: SpeakerSettings) -> Result<(), AnnounceError> {
+        let Some(speaker) = &mut self.speaker else { return Err(ended(&self.name)) };
+        let failed = |error| AnnounceError::permanent(&self.name, "take over new BGP settings", error);
+        speaker.reconfigure(settings).await.map_err(failed)
+    }
+}
+
+fn ended(name: &str) -> AnnounceError {
+    AnnounceError::permanent(name, "announce", "the BGP speaker has ended")
+}
+
+/// Refuses what no session could say, before anything changes.
+fn check(name: &str, desired: &BTreeMap<PrefixKey, RouteAttributes>) -> Result<(), AnnounceError> {
+    for (key, attributes) in desired {
+        let refused = |reason: String| AnnounceError::permanent(name, format!("announce {key}"), reason);
+        if key.vrf.is_some() {
+            let hint = "the own speaker has no VRFs; bind a neighbour to the VRF's interface instead";
+            return Err(refused(hint.to_owned()));
+        }
+        for text in &attributes.communities {
+            text.parse::<Community>().map_err(|error| refused(error.to_string()))?;
+        }
+    }
+    Ok(())
+}
+
+fn keys(prefixes: impl IntoIterator<Item = ipnet::IpNet>) -> impl Iterator<Item = PrefixKey> {
+    prefixes.into_iter().map(|prefix| PrefixKey { prefix, vrf: None })
+}
+
+/// Why wanted prefixes reach nobody now.
+fn diagnoses(
+    neighbours: &[NeighbourStatus],
+    desired: &BTreeMap<PrefixKey, RouteAttributes>,
+) -> BTreeMap<PrefixKey, String> {
+    let up: Vec<_> = neighbours.iter().filter_map(|n| n.negotiated.as_ref()).collect();
+    let reached = |key: &PrefixKey| up.iter().any(|n| n.families.contains(&family_of(&key.prefix)));
+    let why =
+        if up.is_empty() { "no neighbour has a session" } else { "no neighbour takes this address family" };
+    desired.keys().filter(|key| !reached(key)).map(|key| (key.clone(), why.to_owned())).collect()
+}
+
+impl Announcer for SpeakerAnnouncer {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn set<'a>(
+        &'a mut self,
+        desired: &'a BTreeMap<PrefixKey, RouteAttributes>,
+    ) -> Pin<Box<dyn Future<Output = Result<Changes, AnnounceError>> + Send + 'a>> {
+        Box::pin(async move {
+            check(&self.name, desired)?;
+            let speaker = self.speaker.as_ref().ok_or_else(|| ended(&self.name))?;
+            let before: BTreeSet<ipnet::IpNet> = speaker.wanted().prefixes().collect();
+            let delta = speaker.set(desired.iter().map(|(key, attributes)| (key.prefix, attributes)));
+            let said = delta.announce.into_iter().flat_map(|(_, prefixes)| prefixes);
+            let (updated, announced): (Vec<_>, Vec<_>) = said.partition(|prefix| before.contains(prefix));
+            Ok(Changes {
+                announced: keys(announced).collect(),
+                updated: keys(updated).collect(),
+                withdrawn: keys(delta.withdraw).collect(),
+                diagnoses: diagnoses(&speaker.status(), desired),
+            })
+        })
+    }
+
+    fn current<'a>(
+        &'a mut self,
+    ) -> Pin<Box<dyn Future<Output = Result<BTreeSet<PrefixKey>, AnnounceError>> + Send + 'a>> {
+        let speaker = self.speaker.as_ref().ok_or_else(|| ended(&self.name));
+        let result = speaker.map(|speaker| keys(speaker.advertised()).collect());
+        Box::pin(std::future::ready(result))
+    }
+
+    fn shutdown<'a>(&'a mut self, how: Shutdown) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> {
+        Box::pin(async move {
+            let Some(speaker) = self.speaker.take() else { return };
+            match how {
+                Shutdown::Withdraw { drain_ms, reason } => {
+                    speaker.withdraw_and_stop(Duration::from_millis(drain_ms), &reason).await;
+                }
+                Shutdown::KeepRoutes => speaker.abandon().await,
+            }
+        })
+    }
+}
