@@ -56,10 +56,19 @@ fn begin(text: &str) -> (Running, Recording, Arc<prometheus::Registry>, Cancella
     (start(setup, cancel.clone()).unwrap(), recording, registry, cancel)
 }
 
-fn total(registry: &prometheus::Registry, name: &str) -> f64 {
-    let text = prometheus::TextEncoder::new().encode_to_string(&registry.gather()).unwrap();
-    let lines = text.lines().filter(|line| line.starts_with(&format!("{name}{{")));
-    lines.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()
+/// Sums of the runs and of the late ones. Reading tens of thousands of series takes a while, so it is done beside the
+/// thread that is measured.
+async fn totals(registry: &Arc<prometheus::Registry>) -> (f64, f64) {
+    let registry = Arc::clone(registry);
+    let gathered = tokio::task::spawn_blocking(move || {
+        let text = prometheus::TextEncoder::new().encode_to_string(&registry.gather()).unwrap();
+        let sum = |name: &str| -> f64 {
+            let lines = text.lines().filter(|line| line.starts_with(&format!("{name}{{")));
+            lines.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()
+        };
+        (sum("anycastd_check_runs_total"), sum("anycastd_check_late_total"))
+    });
+    gathered.await.unwrap()
 }
 
 /// Processor time of this process: user and system, in clock ticks of 10 ms.
@@ -94,13 +103,12 @@ async fn many(wanted: &Wanted) {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     println!("all {} services announced after {:?}", wanted.services, settled.elapsed());
-    let late_before = total(&registry, "anycastd_check_late_total");
-    let (runs_before, cpu_before, began) =
-        (total(&registry, "anycastd_check_runs_total"), processor(), Instant::now());
+    let (runs_before, late_before) = totals(&registry).await;
+    let (cpu_before, began) = (processor(), Instant::now());
     tokio::time::sleep(Duration::from_secs(wanted.seconds)).await;
     let (took, cpu) = (began.elapsed(), processor() - cpu_before);
-    let runs = total(&registry, "anycastd_check_runs_total") - runs_before;
-    let late = total(&registry, "anycastd_check_late_total") - late_before;
+    let (runs_after, late_after) = totals(&registry).await;
+    let (runs, late) = (runs_after - runs_before, late_after - late_before);
     println!(
         "{} checks, {:.0} runs in {took:?} ({:.0} a second)",
         wanted.kind,

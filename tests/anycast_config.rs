@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use switchover_agent::checks::CheckSpec;
-use switchover_agent::config::anycast::{Anycast, Dialect, LoadError, load, parse};
+use switchover_agent::config::anycast::{Anycast, Dialect, LoadError, environment, load, parse};
 use switchover_agent::rules::health::Strategy;
 
 const PYTHON: &str = r#"
@@ -264,6 +264,17 @@ fn every_native_kind_is_read_in_both_forms() {
     let tcp = "    checks:\n      - kind: tcp\n        interval: 1s\n        rise: 3\n        spec: { target: \"127.0.0.1:80\" }\n";
     let check = parse(&GO.replace("    checks:\n", tcp)).unwrap().services[0].checks[0].clone();
     assert_eq!((check.rise, check.interval), (3, Duration::from_secs(1)));
+}
+
+#[test]
+fn the_env_table_holds_settings_of_the_whole_agent() {
+    let (settings, services) = environment("env = { A = \"x\", B = 5, C = true }\n").unwrap();
+    let shown: Vec<String> = settings.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    assert_eq!((shown.join(" ").as_str(), services), ("A=x B=5 C=true", false));
+    assert!(environment(GO).unwrap().1);
+    let error = environment("env = { A = [\"secret\"] }").unwrap_err().to_string();
+    assert!(error.contains("env.A") && !error.contains("secret"), "{error}");
+    assert!(parse(&format!("env = {{ A = 1 }}\n{PYTHON}")).unwrap().warnings.is_empty());
 }
 
 #[test]

@@ -28,7 +28,7 @@ use crate::config::Problem;
 use crate::rules::health::{Policy, Strategy};
 use crate::rules::prefixes::{ByState, FailOpen, Sharing};
 
-pub use text::parse;
+pub use text::{environment, parse};
 
 /// Largest file that is read.
 const SIZE_LIMIT: u64 = 16 * 1024 * 1024;
@@ -284,6 +284,14 @@ impl LoadError {
 /// # Errors
 /// Everything that is wrong with it, at once where it is well-formed.
 pub fn load(path: &Path) -> Result<Anycast, LoadError> {
+    parse(&read_text(path)?)
+}
+
+/// The text of a file whose name ends as one of ours, or in nothing at all.
+///
+/// # Errors
+/// A file that is not there, is none, is too large, or is called like something else.
+pub fn read_text(path: &Path) -> Result<String, LoadError> {
     let shown = path.display().to_string();
     let unreadable = |error: std::io::Error| match error.kind() {
         std::io::ErrorKind::NotFound => LoadError::Missing { path: shown.clone() },
@@ -302,5 +310,5 @@ pub fn load(path: &Path) -> Result<Anycast, LoadError> {
     {
         return Err(LoadError::Extension { path: shown, extension: format!(".{extension}") });
     }
-    parse(&std::fs::read_to_string(path).map_err(unreadable)?)
+    std::fs::read_to_string(path).map_err(unreadable)
 }

@@ -1,5 +1,7 @@
 //! From text to a tree of values, whatever the syntax, and from there to the dialect's reader.
 
+use std::collections::BTreeMap;
+
 use serde_json::Value;
 
 use super::fields::{Fields, Numbers, Problems};
@@ -32,6 +34,35 @@ pub fn parse(text: &str) -> Result<Anycast, LoadError> {
         none if none.is_empty() => Ok(config),
         some => Err(LoadError::Invalid(some)),
     }
+}
+
+/// What a file says beside or instead of anycast services: its `env` table, as settings of the whole agent.
+///
+/// The flag says whether the file has anything for [`parse`].
+///
+/// # Errors
+/// No syntax of ours, or an entry that is no text, number or truth value.
+pub fn environment(text: &str) -> Result<(BTreeMap<String, String>, bool), LoadError> {
+    let Value::Object(root) = tree(text)? else { return Ok((BTreeMap::new(), false)) };
+    let has_anycast = root.keys().any(|key| !key.eq_ignore_ascii_case("env"));
+    let (mut settings, mut problems) = (BTreeMap::new(), Vec::new());
+    let wrong = |setting: String, want: &str| Problem { setting, value: None, want: want.to_owned() };
+    match root.get("env") {
+        None | Some(Value::Null) => {}
+        Some(Value::Object(entries)) => {
+            for (name, value) in entries {
+                match value {
+                    Value::String(text) => drop(settings.insert(name.clone(), text.clone())),
+                    Value::Number(number) => drop(settings.insert(name.clone(), number.to_string())),
+                    Value::Bool(flag) => drop(settings.insert(name.clone(), flag.to_string())),
+                    // The value may be a secret.
+                    _ => problems.push(wrong(format!("env.{name}"), "a text, a number, true or false")),
+                }
+            }
+        }
+        Some(_) => problems.push(wrong("env".to_owned(), "a table of settings is wanted")),
+    }
+    if problems.is_empty() { Ok((settings, has_anycast)) } else { Err(LoadError::Invalid(problems)) }
 }
 
 /// The Go predecessor's files have a list of services, or one of the sections that only they have. An empty document
