@@ -68,7 +68,8 @@ fn compose_has_two_sites_and_two_agents_on_the_ports_of_the_lab() {
         "http://site-golddr:8000"
     ]);
     assert_eq!(services["site-gold"]["command"], site);
-    assert_eq!(services["certs"]["command"], serde_json::json!(["certs", "/certs"]));
+    let certs = serde_json::json!(["certs", "/certs", "gold:agent-gold", "golddr:agent-golddr"]);
+    assert_eq!(services["certs"]["command"], certs);
     assert_eq!(services["agent-gold"]["environment"]["PEER_HOST"], "agent-golddr");
     assert_eq!(services["agent-golddr"]["environment"]["PEER_HOST"], "agent-gold");
     assert_eq!(services["agent-golddr"]["environment"]["KUBE_API_URL"], "http://site-golddr:8000/k8s");
