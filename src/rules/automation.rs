@@ -48,7 +48,7 @@ impl Engine {
 
     /// Asks for a failover where traffic has lastingly moved and nothing else is under way.
     pub(super) fn automate(&mut self, now: Now) {
-        if !self.state.automation.traffic_moved || self.state.automation.disarmed {
+        if !self.state.automation.traffic_moved || self.state.automation.disarmed || self.state.held {
             self.state.automation.last_refusal = None;
             return;
         }

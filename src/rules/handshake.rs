@@ -141,8 +141,7 @@ impl Engine {
         if !self.wants_maintenance(start.transition) || self.database_is_sound_standby(now.mono) {
             return Ok(());
         }
-        let (_, _, _, local_lsn) = self.database_facts(now.mono);
-        self.gate(&self.trial_run(phase, start, local_lsn, now), true, now)
+        self.gate(&self.trial_run(phase, start, now), true, now)
     }
 
     /// The peer says no.

@@ -61,7 +61,6 @@ impl Engine {
         steps: Vec<Step>,
         now: Now,
     ) {
-        let (_, _, timeline_before, local_lsn) = self.database_facts(now.mono);
         let state = &mut self.state;
         state.generation = state.generation.max(start.generation);
         state.pipeline = Pipeline::default();
@@ -77,9 +76,9 @@ impl Engine {
         }
         state.outbox.retain(|entry| !entry.is_order());
         let names = steps.iter().map(|step| step.name.clone()).collect();
-        let trial = self.trial_run(from, &start, local_lsn, now);
+        let trial = self.trial_run(from, &start, now);
         let lane = Lane::new(steps);
-        self.state.run = Some(Run { rule: rule.to_owned(), lane, facts, timeline_before, ..trial });
+        self.state.run = Some(Run { rule: rule.to_owned(), lane, facts, ..trial });
         self.report(Note::TransitionStarted {
             rule: rule.to_owned(),
             transition: start.transition.wire().to_owned(),
@@ -343,7 +342,8 @@ impl Engine {
 
 impl Engine {
     /// A run that is not begun, to see whether its gate would open.
-    pub(super) fn trial_run(&self, from: Phase, start: &Start, local_lsn: Option<u64>, now: Now) -> Run {
+    pub(super) fn trial_run(&self, from: Phase, start: &Start, now: Now) -> Run {
+        let (_, _, timeline_before, local_lsn) = self.database_facts(now.mono);
         Run {
             transition: start.transition,
             generation: start.generation,
@@ -355,7 +355,7 @@ impl Engine {
             from,
             consented: start.consented || start.origin == Origin::Peer,
             accept_data_loss: start.accept_data_loss.clone(),
-            timeline_before: None,
+            timeline_before,
             local_lsn,
             catch_up_lsn: start.catch_up_lsn,
             halted: None,
