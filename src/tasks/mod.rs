@@ -11,6 +11,7 @@ pub mod executor;
 pub mod kube_store;
 pub mod kube_watch;
 pub mod logic_handler;
+pub mod meters;
 pub mod patroni_worker;
 pub mod peer_client;
 pub mod peer_client_fwd;
