@@ -8,5 +8,20 @@
 #[path = "lab_agents/stage.rs"]
 mod stage;
 
+#[path = "lab_agents/evidence.rs"]
+mod evidence;
 #[path = "lab_agents/golden.rs"]
 mod golden;
+#[path = "lab_agents/http.rs"]
+mod http;
+#[path = "lab_agents/link.rs"]
+mod link;
+#[path = "lab_agents/pipeline.rs"]
+mod pipeline;
+mod predecessor;
+#[path = "lab_agents/record.rs"]
+mod record;
+#[path = "lab_agents/requests.rs"]
+mod requests;
+#[path = "lab_agents/steps.rs"]
+mod steps;

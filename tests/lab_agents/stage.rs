@@ -4,7 +4,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use switchover_agent::lab::agents::{Lab, LabSettings, TOKEN};
+use switchover_agent::lab::agents::{Lab, LabSettings, TOKEN, start_agent};
 use switchover_agent::lab::faults::Fault;
 use switchover_agent::model::Side;
 use tokio::time::Instant;
@@ -104,6 +104,9 @@ impl Stage {
     }
 
     fn report(&self, side: Side) -> String {
+        if self.lab.agents.len() <= side as usize {
+            return format!("{side}: no agent");
+        }
         let asked = self.lab.world.activity(side);
         let lines: Vec<String> =
             asked.as_array().unwrap().iter().map(|entry| format!("    {entry}")).collect();
@@ -163,6 +166,59 @@ impl Stage {
         let request = self.client.patch(url).header("content-type", "application/merge-patch+json");
         let answer = request.body(json!({ "data": data }).to_string()).send().await.unwrap();
         assert!(answer.status().is_success(), "{}", answer.status());
+    }
+
+    /// The record as the API server shows it.
+    pub async fn record(&self, side: Side) -> Value {
+        let url = format!("{}{}", self.lab.site_url(side), self.record_path());
+        self.client.get(url).send().await.unwrap().json().await.unwrap()
+    }
+
+    /// Somebody else's pipeline run, not yet over, with the release's name where `released`.
+    pub async fn foreign_run(&self, side: Side, name: &str, released: bool) {
+        let world = self.lab.world.settings();
+        let release = json!([{"name": "release-namespace", "value": world.namespace}]);
+        let run = json!({
+            "apiVersion": "tekton.dev/v1", "kind": "PipelineRun",
+            "metadata": {"name": name, "namespace": world.tekton_namespace},
+            "spec": {"params": if released { release } else { json!([]) }},
+        });
+        let url = self.runs_url(side);
+        let request = self.client.post(url).header("content-type", "application/json").body(run.to_string());
+        let answer = request.send().await.unwrap();
+        assert!(answer.status().is_success(), "{}: {}", answer.status(), answer.text().await.unwrap());
+    }
+
+    /// That run succeeds.
+    pub async fn finish_run(&self, side: Side, name: &str) {
+        let body = json!({"status": {"conditions": [
+            {"type": "Succeeded", "status": "True", "reason": "Completed"}
+        ]}});
+        let request = self.client.patch(format!("{}/{name}", self.runs_url(side)));
+        let request = request.header("content-type", "application/merge-patch+json").body(body.to_string());
+        let answer = request.send().await.unwrap();
+        assert!(answer.status().is_success(), "{}: {}", answer.status(), answer.text().await.unwrap());
+    }
+
+    fn runs_url(&self, side: Side) -> String {
+        let namespace = &self.lab.world.settings().tekton_namespace;
+        format!("{}/k8s/apis/tekton.dev/v1/namespaces/{namespace}/pipelineruns", self.lab.site_url(side))
+    }
+
+    /// Ends the agent of a side and starts it again with its settings; its memory is gone.
+    pub async fn restart(&mut self, side: Side) {
+        let old = self.lab.agents.remove(side as usize);
+        let address = old.http;
+        old.stop().await;
+        let new = start_agent(&self.lab.env[side as usize], address).await.unwrap();
+        self.lab.agents.insert(side as usize, new);
+    }
+
+    /// Starts the passive agent where it was taken away.
+    pub async fn start_passive(&mut self) {
+        let any = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
+        let agent = start_agent(&self.lab.env[Side::Passive as usize], any).await.unwrap();
+        self.lab.agents.push(agent);
     }
 
     /// Path of the record at the simulated API server.
@@ -248,4 +304,13 @@ impl Asked {
     pub fn is_control(&self) -> bool {
         ["PHASE_CHANGE/", "INITIATE/", "LIFT/"].iter().any(|word| self.line.starts_with(word))
     }
+}
+
+/// What an agent has asked of its site; the control's and people's own changes are left out.
+pub async fn untouched(stage: &Stage, side: Side) -> Vec<Asked> {
+    let by_hand = |asked: &Asked| {
+        asked.is_control()
+            || (asked.body.starts_with("{\"data\":") && !asked.body.contains("\"maintenance\":null"))
+    };
+    stage.activity(side).await.into_iter().filter(|asked| !by_hand(asked)).collect()
 }
