@@ -16,13 +16,15 @@ pub struct Meters {
     maintenance: BTreeMap<ActionId, bool>,
     /// First tries of steps that are not done yet.
     begun: BTreeMap<(Generation, String), Mono>,
+    /// When the step before was done: a step that only waits has no try to count from.
+    before: Mono,
 }
 
 impl Meters {
     /// Nothing under way; shows whether automation may act.
     pub fn new(metrics: Metrics, policy: &Policy) -> Self {
         metrics.set_automation(policy.automation == Automation::Witnessed);
-        Self { metrics, maintenance: BTreeMap::new(), begun: BTreeMap::new() }
+        Self { metrics, maintenance: BTreeMap::new(), begun: BTreeMap::new(), before: Mono(0) }
     }
 
     /// An input, before the engine has it.
@@ -54,13 +56,17 @@ impl Meters {
             Note::TransitionStarted { generation, .. } => {
                 // Steps of earlier transitions that were given up will not be done any more.
                 self.begun.retain(|(of, _), _| of >= generation);
+                self.before = now;
             }
             Note::StepStarted { generation, step, .. } => {
                 self.begun.entry((*generation, step.clone())).or_insert(now);
             }
-            Note::StepDone { generation, step, how, .. } if how != "beside" => {
-                let begun = self.begun.remove(&(*generation, step.clone())).unwrap_or(now);
-                self.metrics.observe_step(step, now.since(begun) as f64 / 1000.0);
+            Note::StepDone { generation, step, how, .. } => {
+                let begun = self.begun.remove(&(*generation, step.clone())).unwrap_or(self.before);
+                if how != "beside" {
+                    self.metrics.observe_step(step, now.since(begun) as f64 / 1000.0);
+                }
+                self.before = now;
             }
             _ => {}
         }
