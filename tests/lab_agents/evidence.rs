@@ -4,7 +4,7 @@ use switchover_agent::lab::agents::LabSettings;
 use switchover_agent::lab::faults::Fault;
 use switchover_agent::model::Side;
 
-use super::stage::{BOTH, Stage, untouched};
+use super::stage::{BOTH, Stage, asked_by_agent};
 
 fn quick() -> LabSettings {
     LabSettings::on_free_ports().with("DNS_POLL_SECONDS", "0.1")
@@ -23,7 +23,7 @@ async fn hazard_1_and_defect_9_resolver_faults_move_nothing() {
         stage.lift(Side::Active, fault);
     }
     for side in BOTH {
-        assert_eq!(untouched(&stage, side).await, [], "{side}");
+        assert_eq!(asked_by_agent(&stage, side).await, [], "{side}");
         assert_eq!(stage.phase(side), "active-passive");
     }
 }
@@ -36,7 +36,7 @@ async fn hazard_1_and_defect_9_a_resolver_fault_at_start_moves_nothing() {
     stage.dns_rounds(Side::Active, 8).await;
     assert_eq!(stage.shown(Side::Active)["traffic_moved"], false);
     for side in BOTH {
-        assert_eq!(untouched(&stage, side).await, [], "{side}");
+        assert_eq!(asked_by_agent(&stage, side).await, [], "{side}");
     }
 }
 
@@ -47,8 +47,8 @@ async fn defect_9_an_odd_answer_that_does_not_last_moves_nothing() {
     stage.dns_rounds(Side::Active, 20).await;
     stage.lift(Side::Active, Fault::DnsFlip);
     stage.dns_rounds(Side::Active, 5).await;
-    assert_eq!(untouched(&stage, Side::Active).await, []);
-    assert_eq!(untouched(&stage, Side::Passive).await, []);
+    assert_eq!(asked_by_agent(&stage, Side::Active).await, []);
+    assert_eq!(asked_by_agent(&stage, Side::Passive).await, []);
 }
 
 #[tokio::test]

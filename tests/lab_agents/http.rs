@@ -11,7 +11,7 @@ use switchover_agent::lab::faults::Fault;
 use switchover_agent::model::Side;
 use tokio::net::TcpListener;
 
-use super::stage::{BOTH, Stage, untouched};
+use super::stage::{BOTH, Stage, asked_by_agent};
 
 const FAILOVER: &str = "/phase/transition-to-golddr-primary";
 
@@ -32,7 +32,7 @@ async fn a_transition_needs_the_token_and_a_verb_that_changes_things() {
     }
     stage.database_looks(Side::Active, 10).await;
     for side in BOTH {
-        assert_eq!(untouched(&stage, side).await, [], "{side}");
+        assert_eq!(asked_by_agent(&stage, side).await, [], "{side}");
     }
     let (status, body) = stage.ask(Side::Active, FAILOVER, None).await;
     assert_eq!((status, &body["accepted"]), (202, &Value::Bool(true)), "{body}");

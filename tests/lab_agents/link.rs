@@ -10,7 +10,7 @@ use switchover_agent::model::Side;
 use tokio_tungstenite::tungstenite::Message;
 
 use super::predecessor::{Credentials, connect};
-use super::stage::{BOTH, Stage, untouched};
+use super::stage::{BOTH, Stage, asked_by_agent};
 
 /// Sends frames to the agent of a side as the other site, with its certificate or without one; `None` = not served.
 async fn say(stage: &Stage, to: Side, certificate: bool, frames: &[Value]) -> Option<Vec<String>> {
@@ -51,7 +51,7 @@ async fn defect_1_a_client_without_the_peers_certificate_moves_nothing() {
             "{side} serves a stranger"
         );
         stage.database_looks(side, 10).await;
-        assert_eq!(untouched(&stage, side).await, [], "{side}");
+        assert_eq!(asked_by_agent(&stage, side).await, [], "{side}");
     }
 }
 
@@ -88,7 +88,7 @@ async fn hazard_2_and_defect_7_a_yes_that_was_not_asked_for_starts_nothing() {
     assert!(refusals.contains(&"consent-expired".to_owned()), "{refusals:?}");
     stage.database_looks(Side::Active, 10).await;
     for side in BOTH {
-        assert_eq!(untouched(&stage, side).await, [], "{side}");
+        assert_eq!(asked_by_agent(&stage, side).await, [], "{side}");
         assert_eq!(stage.phase(side), "active-passive");
     }
     assert!(stage.writable(Side::Active));

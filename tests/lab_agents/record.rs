@@ -5,7 +5,7 @@ use switchover_agent::lab::agents::LabSettings;
 use switchover_agent::lab::faults::Fault;
 use switchover_agent::model::Side;
 
-use super::stage::{BOTH, Stage, untouched};
+use super::stage::{BOTH, Stage, asked_by_agent};
 
 #[tokio::test]
 async fn defect_25_a_record_without_transition_or_without_data_is_read_calmly() {
@@ -44,7 +44,7 @@ async fn unknown_words_in_the_record_are_refused_by_name_and_left_alone() {
     let record = stage.record(Side::Active).await;
     assert_eq!(record["data"]["last_stable_state"], "golden", "nothing was guessed");
     for side in BOTH {
-        let asked = untouched(&stage, side).await;
+        let asked = asked_by_agent(&stage, side).await;
         assert!(asked.iter().all(|asked| !asked.body.contains("maintenance")), "{side}: {asked:?}");
     }
 }

@@ -307,7 +307,7 @@ impl Asked {
 }
 
 /// What an agent has asked of its site; the control's and people's own changes are left out.
-pub async fn untouched(stage: &Stage, side: Side) -> Vec<Asked> {
+pub async fn asked_by_agent(stage: &Stage, side: Side) -> Vec<Asked> {
     let by_hand = |asked: &Asked| {
         asked.is_control()
             || (asked.body.starts_with("{\"data\":") && !asked.body.contains("\"maintenance\":null"))

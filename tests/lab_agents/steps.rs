@@ -8,7 +8,7 @@ use switchover_agent::lab::faults::Fault;
 use switchover_agent::lab::settings::PatroniVersion;
 use switchover_agent::model::Side;
 
-use super::stage::{BOTH, Stage, untouched};
+use super::stage::{BOTH, Stage, asked_by_agent};
 
 #[tokio::test]
 async fn hazard_4_a_phase_is_settled_only_when_its_pipeline_is_done() {
@@ -216,11 +216,11 @@ async fn defect_22_a_pipeline_run_without_labels_disturbs_nothing() {
     stage.put_site(Side::Active, "/phase/transition-to-golddr-primary").await;
     stage.settled("golddr-primary").await;
     assert_eq!(stage.get(Side::Passive, "/health").await.0, 200);
-    assert_eq!(untouched_runs(&stage).await, 0, "somebody else's run is left alone");
+    assert_eq!(patched_runs(&stage).await, 0, "somebody else's run is left alone");
 }
 
-async fn untouched_runs(stage: &Stage) -> usize {
-    let asked = untouched(stage, Side::Passive).await;
+async fn patched_runs(stage: &Stage) -> usize {
+    let asked = asked_by_agent(stage, Side::Passive).await;
     asked
         .iter()
         .filter(|asked| asked.line.starts_with("PATCH") && asked.line.contains("/pipelineruns/"))
