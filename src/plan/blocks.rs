@@ -5,7 +5,7 @@ use super::limits::{
     PIPELINE_MS, PROMOTE_MS, SCALE_MS, WRITE_MS,
 };
 use super::{Done, Failure, Step, Undo, Work};
-use crate::model::{Effect, Phase, RoutePin, Traffic, Transition};
+use crate::model::{Effect, PeerMessage, Phase, RoutePin, Traffic, Transition};
 
 /// How much a write matters to the plan that holds it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -242,6 +242,16 @@ pub fn order_peer(transition: Transition) -> Step {
         on_failure: Failure::Proceed,
         undo: Undo::Never("an order stands until a newer generation supersedes it".to_owned()),
         gated: false,
+    }
+}
+
+/// The same order once more, from an agent that no longer knows the number under which it gave it.
+pub fn remind_peer(transition: Transition) -> Step {
+    let state = transition.wire().to_owned();
+    Step {
+        name: format!("remind-peer-{transition}"),
+        work: Work::Tell(PeerMessage::TransitionTo { state, generation: None, accept_data_loss: None }),
+        ..order_peer(transition)
     }
 }
 

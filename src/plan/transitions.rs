@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::blocks::{
     Weight, await_catch_up, await_peer_fenced, become_primary, deploy, fence_database, health,
     maintenance_off, maintenance_on, order_peer, pin_routes, rebuild_first_member, rebuild_other_members,
-    record, recovery_vars, restart_gateway,
+    record, recovery_vars, remind_peer, restart_gateway,
 };
 use super::limits::BESIDE_MS;
 use super::{Failure, Step};
@@ -74,6 +74,10 @@ pub fn build(transition: Transition, facts: &Facts) -> Vec<Step> {
 /// the first member was cloning.
 pub fn build_rest_of_rebuild(phase: Phase, facts: &Facts) -> Vec<Step> {
     let mut steps = rebuild_other_members(facts.database_replicas);
+    if phase == Phase::GoldStandby {
+        // Whether the order was delivered before the stop is not known; a peer that has obeyed ignores it.
+        steps.push(remind_peer(Transition::GoldStandby));
+    }
     steps.push(deploy(facts.tekton, 0));
     steps.push(record(phase));
     steps

@@ -5,12 +5,13 @@
 
 use super::Engine;
 use super::refusal::Refusal;
+use super::requests::RECORD_REQUEST;
 use super::state::{GateClosed, Lane, Run, StepRun, StepStatus};
 use crate::model::{
     Effect, FailureKind, Mono, Note, Now, PeerMessage, RecordPhase, RecordSeen, RecordTransition, RecordWrite,
 };
 use crate::plan::limits::GATE_MS;
-use crate::plan::{Done, Failure, Work};
+use crate::plan::{Done, Failure, Step, Work};
 
 /// First pause after a failed try; it doubles up to [`BACKOFF_MAX_MS`].
 const BACKOFF_MS: u64 = 500;
@@ -97,6 +98,8 @@ impl Engine {
         match step.status {
             StepStatus::Finished => true,
             StepStatus::InFlight { .. } => false,
+            // What the record's annotation says is not observed, so it counts only once it was written.
+            StepStatus::Pending | StepStatus::Backoff { .. } if writes_annotation(&step.step.work) => false,
             StepStatus::Pending | StepStatus::Backoff { .. } | StepStatus::Observing { .. } => {
                 self.world_shows(step, run, started, now)
             }
@@ -218,6 +221,10 @@ impl Engine {
                 Progress::Failed(reason) => {
                     let text = format!("{} was given up: {reason}", step.step.name);
                     self.remark("error", text);
+                    if step.step.name == RECORD_REQUEST && self.keeps_request(now) {
+                        *step = StepRun::new(step.step.clone());
+                        continue;
+                    }
                 }
             }
             lane.cursor += 1;
@@ -233,6 +240,19 @@ impl Engine {
         let mut step = step.clone();
         step.step.on_failure = Failure::Proceed;
         self.state.beside.push(step);
+    }
+
+    /// Gives up what was left behind and would undo one of these steps if it succeeded after it.
+    pub(super) fn supersede_beside(&mut self, steps: &[Step]) {
+        let target = |work: &Work| match work {
+            Work::Do(effect) => Some(std::mem::discriminant(effect)),
+            Work::Record { .. } | Work::Tell(_) | Work::Order(_) | Work::Wait => None,
+        };
+        let replaced = |old: &StepRun| {
+            let old = target(&old.step.work);
+            old.is_some() && steps.iter().any(|step| target(&step.work) == old)
+        };
+        self.state.beside.retain(|old| !replaced(old));
     }
 
     /// Drives what the plan left behind.
@@ -253,6 +273,10 @@ impl Engine {
         });
         self.state.beside.append(&mut left);
     }
+}
+
+fn writes_annotation(work: &Work) -> bool {
+    matches!(work, Work::Record { annotation: Some(text), .. } if !text.is_empty())
 }
 
 /// The next moment at which a step needs to be looked at, and why. A deadline in the past means: at once.

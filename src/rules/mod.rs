@@ -86,6 +86,7 @@ impl Engine {
         for _ in 0..MAX_ROUNDS {
             self.changed = false;
             self.expire_ask(now);
+            self.take_waiting_order(now);
             self.intake(now);
             self.automate(now);
             self.advance_chores(now);

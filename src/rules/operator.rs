@@ -64,6 +64,9 @@ impl Engine {
             if run.halted.is_none() {
                 return Err(Refusal::TransitionInProgress(run.transition.wire().to_owned()));
             }
+        } else if let Some(request) = &self.state.request {
+            // Accepted a moment ago, the record does not show it yet.
+            return Err(Refusal::TransitionInProgress(request.transition.wire().to_owned()));
         } else if record.transition != RecordTransition::Empty || self.state.ask.is_some() {
             return Err(Refusal::TransitionInProgress(format!("{:?}", record.transition)));
         }

@@ -64,7 +64,10 @@ impl Engine {
         if self.state.outbox.iter().any(|entry| entry.in_flight.is_some()) {
             return;
         }
-        let Some(entry) = self.state.outbox.iter().find(|entry| entry.not_before <= now.mono) else { return };
+        // Strictly the oldest: the peer takes a lower number after a higher one for a copy and drops it.
+        let Some(entry) = self.state.outbox.first().filter(|entry| entry.not_before <= now.mono) else {
+            return;
+        };
         let (id, message) = (entry.id, entry.message.clone());
         let (action, _) = self.perform("tell-peer", Effect::SendPeer { id, message });
         if let Some(entry) = self.state.outbox.iter_mut().find(|entry| entry.id == id) {
@@ -97,8 +100,11 @@ impl Engine {
     }
 
     pub(super) fn outbox_deadline(&self) -> Option<(Mono, &'static str)> {
-        let idle = self.state.outbox.iter().filter(|entry| entry.in_flight.is_none());
-        idle.map(|entry| entry.until.map_or(entry.not_before, |until| until.min(entry.not_before)))
+        let idle = || self.state.outbox.iter().filter(|entry| entry.in_flight.is_none());
+        let next = self.state.outbox.first().filter(|entry| entry.in_flight.is_none());
+        let next = next.map(|entry| entry.not_before);
+        next.into_iter()
+            .chain(idle().filter_map(|entry| entry.until))
             .min()
             .map(|at| (at, "message to the peer"))
     }

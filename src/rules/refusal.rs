@@ -32,7 +32,7 @@ pub enum Refusal {
     ConsentExpired,
     /// A consent or order of an older generation.
     StaleGeneration,
-    /// The record cannot be read.
+    /// The record cannot be read or written.
     RecordUnknown,
     /// There is no record.
     RecordMissing,
@@ -129,7 +129,7 @@ impl Refusal {
             Self::ConsentNotAsked => "the consent answers no outstanding request of this process".to_owned(),
             Self::ConsentExpired => "the consent came after its expiry".to_owned(),
             Self::StaleGeneration => "a newer generation is known".to_owned(),
-            Self::RecordUnknown => "the record could not be read".to_owned(),
+            Self::RecordUnknown => "the record could not be read or written".to_owned(),
             Self::RecordMissing => "the record ConfigMap does not exist".to_owned(),
             Self::RecordPhaseUnknown(text) => {
                 format!("last_stable_state is {text:?}, which is no phase: set it to the true one")

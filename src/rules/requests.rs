@@ -14,8 +14,12 @@ use crate::model::{
 use crate::plan::blocks::record_as;
 use crate::plan::{Done, Failure, Step, Undo, Work, limits};
 
+/// Name of the chore that writes a request into the record.
+pub(super) const RECORD_REQUEST: &str = "record-request";
+
 impl Engine {
     pub(super) fn push_step(&mut self, step: Step) {
+        self.supersede_beside(std::slice::from_ref(&step));
         self.state.chores.steps.push(StepRun::new(step));
         self.changed = true;
     }
@@ -196,7 +200,17 @@ impl Engine {
     pub(super) fn put_request(&mut self, request: Request) {
         let transition = request.transition.wire().to_owned();
         self.state.request = Some(request);
-        self.push_step(record_as("record-request", None, Some(transition), None));
+        self.push_step(record_as(RECORD_REQUEST, None, Some(transition), None));
+    }
+
+    /// What becomes of a request that could not be written into the record in time; `true` = it is tried again.
+    /// The peer's order was acknowledged and is never forgotten; whoever else asked is told no and may ask again.
+    pub(super) fn keeps_request(&mut self, now: Now) -> bool {
+        let Some(request) = self.state.request.take_if(|request| request.origin != Origin::Peer) else {
+            return self.state.request.is_some();
+        };
+        self.refuse(request.transition.wire(), request.origin, &Refusal::RecordUnknown, now);
+        false
     }
 
     /// The peer orders a transition.
@@ -215,9 +229,46 @@ impl Engine {
             return;
         }
         let request = Request { transition, origin: Origin::Peer, generation, accept_data_loss };
+        if self.order_must_wait() {
+            // It was acknowledged and will not come again, so it must not be lost to a bad moment.
+            self.remark(
+                "warning",
+                format!("the peer's order {transition} waits: this site is busy or unread"),
+            );
+            self.state.waiting_order = Some((request, authenticated));
+            return;
+        }
+        self.obey_order(request, authenticated, now);
+    }
+
+    /// Whether an order cannot be judged yet: the record was not read since the start, or another transition runs.
+    fn order_must_wait(&self) -> bool {
+        let unread = match &self.state.record {
+            RecordSeen::Unknown(_) => true,
+            RecordSeen::Present(record) => record.phase == RecordPhase::Empty,
+            RecordSeen::Missing => false,
+        };
+        unread || self.state.run.as_ref().is_some_and(|run| run.halted.is_none())
+    }
+
+    /// Judges the order that had to wait.
+    pub(super) fn take_waiting_order(&mut self, now: Now) {
+        if self.order_must_wait() {
+            return;
+        }
+        let Some((request, authenticated)) = self.state.waiting_order.take() else { return };
+        self.changed = true;
+        if !self.is_repetition(request.transition, request.generation) {
+            self.obey_order(request, authenticated, now);
+        }
+    }
+
+    fn obey_order(&mut self, request: Request, authenticated: bool, now: Now) {
+        let transition = request.transition;
         if let Err(refusal) = self.judge_order(&request, authenticated, now) {
             return self.refuse(transition.wire(), Origin::Peer, &refusal, now);
         }
+        self.state.waiting_order = None;
         self.state.grant = None;
         if let Some(run) = self.state.run.take() {
             let text = format!("the halted {} is given up for {transition}", run.transition);

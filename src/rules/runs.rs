@@ -229,6 +229,7 @@ impl Engine {
     fn follow_up(&mut self, now: Now) {
         let facts = self.facts(Origin::Record, false, now);
         let steps = transitions::build_followup(self.state.pipeline.maintenance, &facts);
+        self.supersede_beside(&steps);
         self.state.followup = Some(Lane::new(steps));
         self.changed = true;
     }

@@ -285,6 +285,9 @@ pub struct State {
     pub last_message: OutboxId,
     /// A transition on its way into the record.
     pub request: Option<Request>,
+    /// The peer's order that waits until it can be judged, and whether its sender was authenticated.
+    #[serde(default)]
+    pub waiting_order: Option<(Request, bool)>,
     /// Request for consent under way.
     pub ask: Option<Ask>,
     /// Consent that we gave.
@@ -341,6 +344,7 @@ impl State {
             outbox: Vec::new(),
             last_message: OutboxId::default(),
             request: None,
+            waiting_order: None,
             ask: None,
             grant: None,
             run: None,

@@ -19,6 +19,7 @@ use tracing::Level;
 use super::clock::Clock;
 use super::diary::{Diary, Page};
 use super::executor::Hands;
+use super::meters::Meters;
 use super::{Ctx, Exit};
 use crate::http::OperatorDesk;
 use crate::model::{Action, Command, Event, Mono, Note, OutboxId, PeerStatus, RecordSeen};
@@ -77,6 +78,7 @@ pub async fn run(ctx: Ctx, logic: Arc<Logic>) -> Exit {
     let state = logic.saved.lock().await.clone();
     let mut engine = Engine::restore(logic.policy.clone(), state);
     let calls = TaskTracker::new();
+    let mut meters = Meters::new(logic.metrics.clone(), &logic.policy);
     loop {
         let deadline = engine.next_deadline().map(|(at, _)| at).unwrap_or(Mono(u64::MAX >> 1));
         let wake = logic.clock.instant(deadline, LEAST_WAIT);
@@ -93,9 +95,9 @@ pub async fn run(ctx: Ctx, logic: Arc<Logic>) -> Exit {
                 continue;
             }
         };
-        logic.metrics.observe_event(&event);
+        meters.event(&event);
         logic.metrics.set_bus_depth(ctx.bus.depth());
-        step(&ctx, &logic, &mut engine, &calls, event).await;
+        step(&ctx, &logic, &mut engine, &mut meters, &calls, event).await;
     }
     calls.close();
     if tokio::time::timeout(DRAIN, calls.wait()).await.is_err() {
@@ -108,7 +110,14 @@ pub async fn run(ctx: Ctx, logic: Arc<Logic>) -> Exit {
 }
 
 /// One whole event: decide, write the journal, tell, act.
-async fn step(ctx: &Ctx, logic: &Arc<Logic>, engine: &mut Engine, calls: &TaskTracker, event: Event) {
+async fn step(
+    ctx: &Ctx,
+    logic: &Arc<Logic>,
+    engine: &mut Engine,
+    meters: &mut Meters,
+    calls: &TaskTracker,
+    event: Event,
+) {
     let now = logic.clock.now();
     let mut page = Page::new(now);
     if let Event::ActionDone { id, outcome } = &event {
@@ -121,6 +130,7 @@ async fn step(ctx: &Ctx, logic: &Arc<Logic>, engine: &mut Engine, calls: &TaskTr
     logic.saved.lock().await.clone_from(engine.state());
     logic.publish(engine);
     for action in actions {
+        meters.action(&action, now.mono);
         match action {
             Action::Report(note) => logic.note(note),
             Action::Perform(command) => spawn_call(ctx, logic, calls, command),
@@ -162,7 +172,6 @@ impl Logic {
 
     fn note(&self, note: Note) {
         log_note(&note);
-        self.metrics.observe_note(&note);
         if let Note::Answer { ticket, accepted, message } = &note {
             self.desk.answer(*ticket, *accepted, message);
         }

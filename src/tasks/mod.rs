@@ -13,6 +13,7 @@ pub mod heartbeat;
 pub mod kube_store;
 pub mod kube_watch;
 pub mod logic_handler;
+pub mod meters;
 pub mod patroni_worker;
 pub mod peer_client;
 pub mod peer_client_fwd;

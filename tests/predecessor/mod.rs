@@ -5,7 +5,7 @@
 //! a new connection per forwarded message, five tries, copies where the other side closes with 1000; consent by
 //! comparing two strings, silence as refusal). Times can be scaled.
 
-#![allow(dead_code, reason = "each test binary uses a part of it")]
+#![allow(dead_code, unused_imports, reason = "each test binary uses a part of it")]
 #![allow(clippy::unwrap_used, reason = "a test helper")]
 
 mod client;
