@@ -4,6 +4,7 @@
 //! once. Nothing here contacts anything.
 
 pub mod dns;
+pub mod geo;
 pub mod http;
 pub mod journal;
 pub mod kube;

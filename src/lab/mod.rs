@@ -8,11 +8,13 @@
 pub mod activity;
 pub mod agents;
 pub mod api;
+pub mod cloudflare;
 pub mod control;
 pub mod cut;
 pub mod cycle;
 pub mod database;
 pub mod faults;
+pub mod geo_scenario;
 pub mod http;
 pub mod names;
 pub mod patroni;

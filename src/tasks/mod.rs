@@ -8,6 +8,7 @@ pub mod clock;
 pub mod diary;
 pub mod dns_watch;
 pub mod executor;
+pub mod geo_sync;
 pub mod kube_store;
 pub mod kube_watch;
 pub mod logic_handler;
