@@ -233,8 +233,7 @@ fn place(reader: &mut Reader<'_>) -> (String, Steps, Steps) {
     let custom = reader.present(LATITUDE) || reader.present(LONGITUDE);
     let geo = reader.required(LOCATION, "eu, us_east, us_west or asia");
     if custom {
-        let slug =
-            geo.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-_".contains(&b));
+        let slug = geo.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-_".contains(&b));
         if !slug {
             reader.problem(LOCATION, Some(&geo), "a slug: a-z, 0-9, - and _");
         }

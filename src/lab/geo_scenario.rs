@@ -42,7 +42,12 @@ fn broken(what: &str) -> impl Fn(&dyn std::fmt::Display) -> GeoLabError {
 }
 
 /// The environment of a cluster in the lab; `more` wins.
-pub fn environment(base: &str, location: &str, owner: &str, more: &[(&str, &str)]) -> BTreeMap<String, String> {
+pub fn environment(
+    base: &str,
+    location: &str,
+    owner: &str,
+    more: &[(&str, &str)],
+) -> BTreeMap<String, String> {
     let usual = [
         (geo::API_TOKEN, TOKEN),
         (geo::ACCOUNT_ID, ACCOUNT),
@@ -85,7 +90,7 @@ impl Cluster {
     /// # Errors
     /// Where a socket or a setting is of no use.
     pub async fn new(name: &str, env: BTreeMap<String, String>) -> Result<Self, GeoLabError> {
-        let world = World::new(WorldSettings::default());
+        let world = World::new(WorldSettings { namespace: NAMESPACE.to_owned(), ..WorldSettings::default() });
         let listener = TcpListener::bind("127.0.0.1:0").await.map_err(|e| broken("socket")(&e))?;
         let site = world.serve(Side::Active, listener).map_err(|e| broken("simulated cluster")(&e))?;
         let mut env = env;
@@ -136,6 +141,12 @@ impl Cluster {
     pub async fn stop(&mut self) -> Option<Exit> {
         let (cancel, task, _events) = self.running.take()?;
         cancel.cancel();
+        task.await.ok()
+    }
+
+    /// Waits until the task ends by itself.
+    pub async fn ended(&mut self) -> Option<Exit> {
+        let (_cancel, task, _events) = self.running.take()?;
         task.await.ok()
     }
 

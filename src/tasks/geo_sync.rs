@@ -108,7 +108,11 @@ pub async fn run(ctx: Ctx, settings: GeoSettings, kube: Kube, health: Arc<GeoHea
 ///
 /// # Errors
 /// Whatever keeps them from being computed.
-pub async fn dry_run(settings: GeoSettings, kube: Kube, registry: &prometheus::Registry) -> Result<Vec<String>, String> {
+pub async fn dry_run(
+    settings: GeoSettings,
+    kube: Kube,
+    registry: &prometheus::Registry,
+) -> Result<Vec<String>, String> {
     let settings = GeoSettings { dry_run: true, ..settings };
     let cloudflare = Cloudflare::new(settings.cloudflare.clone(), registry).map_err(|e| e.to_string())?;
     let policy = policy_of(&settings, &kube).await?;
@@ -167,7 +171,8 @@ impl Sync {
         health: Arc<GeoHealth>,
         leader: watch::Receiver<bool>,
     ) -> Result<Self, String> {
-        let cloudflare = Cloudflare::new(settings.cloudflare.clone(), &ctx.registry).map_err(|e| e.to_string())?;
+        let cloudflare =
+            Cloudflare::new(settings.cloudflare.clone(), &ctx.registry).map_err(|e| e.to_string())?;
         let metrics = GeoMetrics::register(&ctx.registry).map_err(|error| error.to_string())?;
         let policy = policy_of(&settings, &kube).await?;
         let (host, geo, owner) = (&policy.hostname, &policy.geo, &policy.owner);
@@ -357,7 +362,9 @@ impl Sync {
                 Ok(proxied) => {
                     self.records.insert(name.clone(), (proxied, Instant::now()));
                 }
-                Err(error) => tracing::warn!(%error, name, "unknown whether this name leads back to Cloudflare"),
+                Err(error) => {
+                    tracing::warn!(%error, name, "unknown whether this name leads back to Cloudflare")
+                }
             }
         }
         let proxied = |name: &String| self.records.get(name).is_some_and(|(proxied, _)| *proxied);

@@ -21,7 +21,12 @@ pub async fn account() -> Server {
     Server::start(Account::new("x.test")).await.unwrap()
 }
 
-pub fn settings(base: &str, location: &str, owner: &str, more: &[(&str, &str)]) -> Result<GeoSettings, Vec<String>> {
+pub fn settings(
+    base: &str,
+    location: &str,
+    owner: &str,
+    more: &[(&str, &str)],
+) -> Result<GeoSettings, Vec<String>> {
     let env = environment(base, location, owner, more);
     let mut reader = Reader::new(&env);
     let settings = read(&mut reader);

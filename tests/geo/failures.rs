@@ -53,9 +53,11 @@ async fn b20_a_creation_whose_answer_is_lost_is_found_again() {
     let mut instance = Instance::eu(&server);
     instance.settings.cloudflare.timeout = Duration::from_secs(2);
     let registry = prometheus::Registry::new();
-    instance.cloudflare =
-        switchover_agent::adapters::cloudflare::Cloudflare::new(instance.settings.cloudflare.clone(), &registry)
-            .unwrap();
+    instance.cloudflare = switchover_agent::adapters::cloudflare::Cloudflare::new(
+        instance.settings.cloudflare.clone(),
+        &registry,
+    )
+    .unwrap();
     let report = instance.pass(&[ingress("c1", &["203.0.113.5"])]).await;
     assert!(report.is_good(), "{report:?}");
     assert_eq!(server.with(|account| account.pools.len()), 1);
@@ -80,7 +82,8 @@ async fn a_list_of_several_pages_is_read_to_its_end() {
     let server = account().await;
     server.with(|account| account.page_size = 1);
     let instance = Instance::eu(&server);
-    let given = [ingress("c1", &["203.0.113.5"]), ingress("c2", &["203.0.113.6"]), ingress("c3", &["203.0.113.7"])];
+    let given =
+        [ingress("c1", &["203.0.113.5"]), ingress("c2", &["203.0.113.6"]), ingress("c3", &["203.0.113.7"])];
     instance.pass(&given).await;
     server.forget();
     assert!(instance.pass(&given).await.is_good());

@@ -93,6 +93,7 @@ fn run_alone(account: &mut Account, wish: &Wish) -> Pass {
 struct Walk {
     orders: HashMap<u128, u128>,
     ends: usize,
+    unsettled: usize,
     deepest_round: u8,
 }
 
@@ -114,6 +115,7 @@ fn walk(walk_so_far: &mut Walk, state: &State, check: &dyn Fn(&State)) -> u128 {
     if orders == 0 {
         check(state);
         walk_so_far.ends += 1;
+        walk_so_far.unsettled += usize::from(state.passes.iter().any(|pass| pass.report().unsettled));
         let rounds = state.passes.iter().map(Pass::round).max().unwrap_or(0);
         walk_so_far.deepest_round = walk_so_far.deepest_round.max(rounds);
         orders = 1;
@@ -125,9 +127,15 @@ fn walk(walk_so_far: &mut Walk, state: &State, check: &dyn Fn(&State)) -> u128 {
 /// Every end: all passes good, every wanted and enabled pool listed, something enabled; then the instances look again
 /// (at most twice) and nobody has anything to write.
 fn check_end(state: &State, wishes: &[Wish], idle: &[usize]) {
+    // An adversary that lets every write be stale can use up the rounds of a pass, which then comes again. That counts
+    // as one of the two looks below; nothing may have failed, though.
+    let unsettled = state.passes.iter().any(|pass| pass.report().unsettled);
     for (pass, wish) in state.passes.iter().zip(wishes) {
         let report = pass.report();
-        assert!(report.is_good(), "{report:?}\n{}", state.account.fingerprint());
+        assert!(report.failures.is_empty() && report.blocked.is_empty(), "{report:?}");
+        if unsettled {
+            continue;
+        }
         for name in wish.input.wanted.keys() {
             let listed = state.account.default_pools(HOST).contains(name);
             assert!(listed, "{name} is lost: {}", state.account.fingerprint());
@@ -142,13 +150,16 @@ fn check_end(state: &State, wishes: &[Wish], idle: &[usize]) {
     let served = listed.iter().any(|name| account.pool(name).is_some_and(enabled));
     assert!(served, "nothing is left to answer: {}", account.fingerprint());
     let mut writes = 0;
-    for _ in 0..2 {
+    for _ in 0..=2 {
         writes = wishes.iter().map(|wish| run_alone(&mut account, wish).report().writes.len()).sum();
         if writes == 0 {
             break;
         }
     }
     assert_eq!(writes, 0, "it does not come to rest: {}", account.fingerprint());
+    for name in wishes.iter().flat_map(|wish| wish.input.wanted.keys()) {
+        assert!(account.default_pools(HOST).contains(name), "{name} is lost: {}", account.fingerprint());
+    }
 }
 
 fn explore(title: &str, before: &[Wish], wishes: &[Wish], idle: &[usize]) -> Walk {
@@ -160,9 +171,10 @@ fn explore(title: &str, before: &[Wish], wishes: &[Wish], idle: &[usize]) -> Wal
     let mut result = Walk::default();
     let orders = walk(&mut result, &State { account, passes }, &|state| check_end(state, wishes, idle));
     println!(
-        "{title}: {} states, {orders} orders, {} ends, at most {} rounds",
+        "{title}: {} states, {orders} orders, {} ends ({} to be continued), at most {} rounds",
         result.orders.len(),
         result.ends,
+        result.unsettled,
         result.deepest_round
     );
     result

@@ -51,15 +51,13 @@ async fn b26_an_empty_pool_is_disabled_after_its_grace_and_comes_back() {
 async fn b26_with_delete_the_pool_leaves_the_load_balancer_first() {
     let (server, eu, _east) = two(&[("ON_EMPTY", "delete")]).await;
     assert!(eu.pass_due(&NONE, &[POOL]).await.is_good());
-    let writes: Vec<(String, bool)> = server
-        .writes()
-        .iter()
-        .map(|call| (call.method.clone(), call.target.contains("/zones/")))
-        .collect();
+    let writes: Vec<(String, bool)> =
+        server.writes().iter().map(|call| (call.method.clone(), call.target.contains("/zones/"))).collect();
     let want = [("PATCH", false), ("PATCH", true), ("DELETE", false)];
     assert_eq!(writes, want.map(|(method, zone)| (method.to_owned(), zone)));
     assert_eq!(server.with(|account| account.default_pools(HOST)), [EAST]);
-    let moved = server.with(|account| account.balancers[0]["fallback_pool"] == account.pool(EAST).unwrap()["id"]);
+    let moved =
+        server.with(|account| account.balancers[0]["fallback_pool"] == account.pool(EAST).unwrap()["id"]);
     assert!(moved && server.with(|account| account.pool(POOL).is_none()));
 }
 

@@ -34,7 +34,9 @@ fn b03_weights_are_checked_and_old_ones_divided() {
     for text in ["abc", "-1", "101", "nan"] {
         assert!(settings("http://h", "eu", "o", &[("CF_ORIGIN_WEIGHT", text)]).is_err(), "{text}");
     }
-    for (text, hundredths, warns) in [("33", 33, true), ("0.5", 50, false), ("0", 0, false), ("1", 100, false)] {
+    for (text, hundredths, warns) in
+        [("33", 33, true), ("0.5", 50, false), ("0", 0, false), ("1", 100, false)]
+    {
         let settings = settings("http://h", "eu", "o", &[("CF_ORIGIN_WEIGHT", text)]).unwrap();
         assert_eq!(settings.policy.weight, hundredths, "{text}");
         assert_eq!(settings.warnings.iter().any(|w| w.contains("CF_ORIGIN_WEIGHT")), warns, "{text}");

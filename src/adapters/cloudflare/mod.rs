@@ -251,12 +251,16 @@ impl Cloudflare {
         result
     }
 
-    async fn send(&self, method: &Method, path: &str, body: Option<&Value>) -> Result<Value, CloudflareError> {
+    async fn send(
+        &self,
+        method: &Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<Value, CloudflareError> {
         let settings = &self.inner.settings;
         let what = format!("{method} {}", path.split('?').next().unwrap_or_default());
         let url = format!("{}{path}", settings.base);
-        let mut request =
-            self.inner.http.request(method.clone(), url).bearer_auth(settings.token.expose());
+        let mut request = self.inner.http.request(method.clone(), url).bearer_auth(settings.token.expose());
         if let Some(body) = body {
             tracing::trace!(%what, %body, "Cloudflare request");
             request = request.json(body);

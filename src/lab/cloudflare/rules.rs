@@ -157,8 +157,7 @@ pub fn check_balancer(balancer: &Value, zone: &str) -> Result<(), String> {
     if balancer["fallback_pool"].as_str().is_none_or(str::is_empty) {
         return Err("fallback_pool: validation failed: required".to_owned());
     }
-    let known =
-        ["off", "geo", "random", "dynamic_latency", "proximity", "least_outstanding_requests", ""];
+    let known = ["off", "geo", "random", "dynamic_latency", "proximity", "least_outstanding_requests", ""];
     if !known.contains(&balancer["steering_policy"].as_str().unwrap_or_default()) {
         return Err("steering_policy: validation failed".to_owned());
     }

@@ -18,9 +18,7 @@ pub fn is_live(policy: &GeoPolicy, pool: &Pool) -> bool {
 /// Whether we are about to delete the pool.
 pub fn is_own_leaving(policy: &GeoPolicy, pool: &Pool) -> bool {
     Marker::read(&pool.description).is_some_and(|marker| {
-        marker.lb == policy.hostname
-            && marker.is_only(&policy.owner)
-            && marker.rest == Some(Rest::Leaving)
+        marker.lb == policy.hostname && marker.is_only(&policy.owner) && marker.rest == Some(Rest::Leaving)
     })
 }
 
@@ -92,25 +90,16 @@ pub fn has_other(policy: &GeoPolicy, pools: &[Pool], balancer: &Balancer, id: &s
 }
 
 /// The pool of ours that must go back into service because the load balancer has no enabled pool at all: instances
-/// that emptied at the same moment each saw the other's pool. The first by name does it, so that not all do; on a
-/// pass's `first` look anybody does, since the one who should may be gone.
-pub fn must_return<'a>(
-    policy: &GeoPolicy,
-    pools: &'a [Pool],
-    balancer: &Balancer,
-    first: bool,
-) -> Option<&'a Pool> {
-    let mut listed: Vec<&Pool> =
-        pools.iter().filter(|pool| balancer.default_pools.contains(&pool.id)).collect();
-    if listed.iter().any(|pool| pool.enabled) || pools.iter().any(|pool| is_live(policy, pool)) {
+/// that emptied at the same moment each saw the other's pool. Whoever sees that puts its own back; one pool too many
+/// for a while is harmless, and the next pass takes it out.
+pub fn must_return<'a>(policy: &GeoPolicy, pools: &'a [Pool], balancer: &Balancer) -> Option<&'a Pool> {
+    let listed = || pools.iter().filter(|pool| balancer.default_pools.contains(&pool.id));
+    if listed().any(|pool| pool.enabled) || pools.iter().any(|pool| is_live(policy, pool)) {
         return None;
     }
-    listed.sort_by(|a, b| a.name.cmp(&b.name));
-    let resting: Vec<(&Pool, Marker)> = listed
-        .into_iter()
-        .filter_map(|pool| Some((pool, Marker::read(&pool.description)?)))
-        .filter(|(_, marker)| marker.lb == policy.hostname && marker.rest.is_some())
-        .collect();
-    let ours = resting.iter().find(|(_, marker)| marker.is_only(&policy.owner))?;
-    (first || ours.0.id == resting[0].0.id).then_some(ours.0)
+    listed().find(|pool| {
+        Marker::read(&pool.description).is_some_and(|marker| {
+            marker.lb == policy.hostname && marker.rest.is_some() && marker.is_only(&policy.owner)
+        })
+    })
 }

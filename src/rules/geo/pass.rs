@@ -47,7 +47,7 @@ pub fn wanted(policy: &GeoPolicy, clusters: &BTreeMap<String, BTreeSet<String>>)
 /// What a pass found and did.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct Report {
-    /// Calls that changed something, as `(what, whether it repaired drift of an existing object)`.
+    /// Calls that changed something.
     pub writes: Vec<&'static str>,
     /// Writes that a dry run would have made.
     pub planned: Vec<Call>,
@@ -238,7 +238,8 @@ impl Pass {
             }
             // An answer to another question: the caller is wrong, and going on would be guessing.
             (_, other) => {
-                let reason = format!("an answer that was not asked for: {other:?}").chars().take(80).collect();
+                let reason =
+                    format!("an answer that was not asked for: {other:?}").chars().take(80).collect();
                 self.give_up(CallFailure {
                     kind: FailureKind::Permanent,
                     missing: false,
@@ -318,7 +319,7 @@ impl Pass {
 
     fn plan_orphans(&mut self) {
         if let Some(balancer) = &self.balancer
-            && let Some(pool) = balancer::must_return(&self.policy, &self.pools, balancer, self.round == 1)
+            && let Some(pool) = balancer::must_return(&self.policy, &self.pools, balancer)
             && !self.input.wanted.contains_key(&pool.name)
         {
             self.jobs.push_back(Job::Return(pool.id.clone()));
@@ -396,11 +397,9 @@ impl Pass {
 
     fn fresh(&mut self, job: &Job, pool: Pool) {
         let change: Option<PoolChange> = match job {
-            Job::Update(_) => self
-                .input
-                .wanted
-                .get(&pool.name)
-                .and_then(|wanted| pool::change(&self.policy, wanted, &pool)),
+            Job::Update(_) => {
+                self.input.wanted.get(&pool.name).and_then(|wanted| pool::change(&self.policy, wanted, &pool))
+            }
             Job::Remove(_) => removal(self.policy.on_empty, &pool),
             Job::Return(_) => {
                 self.returned = true;
@@ -493,7 +492,9 @@ impl Pass {
                 change.apply(&mut pool);
                 Some(Answer::Pool(pool))
             }
-            Call::CreateBalancer(new) => Some(Answer::Balancer(Balancer { id: "(new)".into(), ..new.clone() })),
+            Call::CreateBalancer(new) => {
+                Some(Answer::Balancer(Balancer { id: "(new)".into(), ..new.clone() }))
+            }
             Call::PatchBalancer(_, change) => {
                 let mut balancer = self.balancer.clone()?;
                 balancer.default_pools = change.default_pools.clone().unwrap_or(balancer.default_pools);

@@ -115,8 +115,7 @@ fn origins(policy: &GeoPolicy, wanted: &Wanted, pool: &Pool, standing: Standing)
     let mut seen = BTreeSet::new();
     let mut list: Vec<Origin> = Vec::new();
     for origin in &pool.origins {
-        let address =
-            super::address::canonical(&origin.address).unwrap_or_else(|_| origin.address.clone());
+        let address = super::address::canonical(&origin.address).unwrap_or_else(|_| origin.address.clone());
         let ours = names::is_own_origin(&origin.name, &policy.geo);
         let wanted_here = wanted.addresses.contains(&address);
         let stale = ours && standing == Standing::Own && (!wanted_here || seen.contains(&address));

@@ -6,7 +6,9 @@ use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use prometheus::core::Collector;
-use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+use prometheus::{
+    Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+};
 
 use crate::rules::geo::pass::Report;
 use crate::rules::geo::select::Selected;
@@ -50,7 +52,10 @@ impl GeoMetrics {
             origins: gauges("pool_origins", "Origins of an own pool", "pool")?,
             balancer_pools: gauge("lb_pools", "Pools of the load balancer")?,
             repaired: counters("drift_repaired_total", "Changes made at Cloudflare", &["kind"])?,
-            conflicts: IntCounter::new("switchover_geo_conflict_total", "Pools that others write too, by pass")?,
+            conflicts: IntCounter::new(
+                "switchover_geo_conflict_total",
+                "Pools that others write too, by pass",
+            )?,
             last_success: gauge("last_success_timestamp", "Unix time of the last good pass")?,
         };
         for collector in metrics.collectors() {

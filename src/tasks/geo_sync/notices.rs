@@ -67,7 +67,10 @@ pub fn log(policy: &GeoPolicy, report: &Report) {
         tracing::info!(change = super::describe(call), "dry run: would change Cloudflare");
     }
     for pool in &report.conflicts {
-        tracing::error!(pool, "another cluster writes this pool too: give the clusters distinct cluster names");
+        tracing::error!(
+            pool,
+            "another cluster writes this pool too: give the clusters distinct cluster names"
+        );
     }
     for pool in &report.foreign {
         tracing::error!(pool, host = policy.hostname, "this pool belongs to another load balancer");
