@@ -13,72 +13,20 @@
 //! A round that had nothing to write ends the pass: that is the verification. A read that fails ends it too, since
 //! "could not read" is never "empty". A write that lost a race starts the next round.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+mod dry;
+mod plan;
+mod report;
+
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use super::names::{self, Marker, Rest};
-use super::pool::{self, Standing, Wanted};
-use super::{Answer, Balancer, Call, CallFailure, GeoPolicy, OnEmpty, Pool, PoolChange, balancer};
+use super::{Answer, Balancer, Call, CallFailure, GeoPolicy, Pool, PoolChange, balancer, pool};
 use crate::model::FailureKind;
+use plan::removal;
+pub use report::{Input, Report, wanted};
 
 /// Rounds of a pass, the verifying ones included.
 pub const MAX_ROUNDS: u8 = 5;
-
-/// What a pass starts from.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
-pub struct Input {
-    /// The pools that we want, by name.
-    pub wanted: BTreeMap<String, Wanted>,
-    /// Names of pools whose grace period is over.
-    pub due: BTreeSet<String>,
-    /// Whether to compute only.
-    pub dry_run: bool,
-}
-
-/// The pools that addresses per cluster ask for.
-pub fn wanted(policy: &GeoPolicy, clusters: &BTreeMap<String, BTreeSet<String>>) -> BTreeMap<String, Wanted> {
-    let pool = |(cluster, addresses): (&String, &BTreeSet<String>)| {
-        let wanted = Wanted { cluster: cluster.clone(), addresses: addresses.clone() };
-        (names::pool_name(cluster, &policy.geo), wanted)
-    };
-    clusters.iter().map(pool).collect()
-}
-
-/// What a pass found and did.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
-pub struct Report {
-    /// Calls that changed something.
-    pub writes: Vec<&'static str>,
-    /// Writes that a dry run would have made.
-    pub planned: Vec<Call>,
-    /// Own pools without an address.
-    pub orphans: BTreeSet<String>,
-    /// Pools that others write too although nobody said they are shared.
-    pub conflicts: BTreeSet<String>,
-    /// Pools with the name of ours that belong to another load balancer.
-    pub foreign: BTreeSet<String>,
-    /// Empty pools that stay because they are the last ones.
-    pub last: BTreeSet<String>,
-    /// Pools that cannot be deleted, and who uses them.
-    pub blocked: BTreeMap<String, Vec<String>>,
-    /// Own pools without a monitor: they never fail over.
-    pub unmonitored: BTreeSet<String>,
-    /// Origins of each own pool.
-    pub origins: BTreeMap<String, usize>,
-    /// Pools of the load balancer.
-    pub balancer_pools: usize,
-    /// Failures.
-    pub failures: Vec<CallFailure>,
-    /// The rounds were used up without a quiet one.
-    pub unsettled: bool,
-}
-
-impl Report {
-    /// Whether everything is as it should be.
-    pub fn is_good(&self) -> bool {
-        self.failures.is_empty() && self.blocked.is_empty() && !self.unsettled
-    }
-}
 
 /// What the pass needs next.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -282,70 +230,6 @@ impl Pass {
         }
     }
 
-    /// What there is to do in this round. Also fills the report, anew in each round.
-    fn plan_round(&mut self) {
-        self.jobs.clear();
-        let writes = std::mem::take(&mut self.report.writes);
-        let last = std::mem::take(&mut self.report.last);
-        self.report = Report { writes, last, ..Report::default() };
-        self.report.balancer_pools = self.balancer.as_ref().map_or(0, |b| b.default_pools.len());
-        for (name, wanted) in &self.input.wanted {
-            match self.pools.iter().find(|pool| pool.name == *name) {
-                None => self.jobs.push_back(Job::Create(name.clone())),
-                Some(pool) => {
-                    self.report.origins.insert(name.clone(), pool.origins.len());
-                    if pool.monitor.is_none() && self.policy.monitor.is_none() {
-                        self.report.unmonitored.insert(name.clone());
-                    }
-                    if pool::change(&self.policy, wanted, pool).is_some() {
-                        self.jobs.push_back(Job::Update(pool.id.clone()));
-                    }
-                    note_standing(&self.policy, &mut self.report, pool);
-                }
-            }
-        }
-        self.plan_orphans();
-        if let Some(balancer) = &self.balancer {
-            let unknown = balancer::unknown_entries(balancer, &self.pools);
-            self.jobs.extend(unknown.into_iter().map(Job::Confirm));
-        }
-        self.jobs.push_back(Job::Balancer);
-        if self.policy.on_empty == OnEmpty::Delete {
-            let due = |pool: &&Pool| self.report.orphans.contains(&pool.name) && self.is_due(pool);
-            let ids: Vec<String> = self.pools.iter().filter(due).map(|pool| pool.id.clone()).collect();
-            self.jobs.extend(ids.into_iter().map(Job::Delete));
-        }
-    }
-
-    fn plan_orphans(&mut self) {
-        if let Some(balancer) = &self.balancer
-            && let Some(pool) = balancer::must_return(&self.policy, &self.pools, balancer)
-            && !self.input.wanted.contains_key(&pool.name)
-        {
-            self.jobs.push_back(Job::Return(pool.id.clone()));
-        }
-        for pool in &self.pools {
-            let Some(marker) = Marker::read(&pool.description) else { continue };
-            let ours = marker.lb == self.policy.hostname && marker.owners.contains(&self.policy.owner);
-            if !ours || self.input.wanted.contains_key(&pool.name) {
-                continue;
-            }
-            self.report.orphans.insert(pool.name.clone());
-            self.report.origins.insert(pool.name.clone(), pool.origins.len());
-            if !marker.is_only(&self.policy.owner) {
-                note_standing(&self.policy, &mut self.report, pool);
-                continue;
-            }
-            if self.is_due(pool) && removal(self.policy.on_empty, pool).is_some() {
-                self.jobs.push_back(Job::Remove(pool.id.clone()));
-            }
-        }
-    }
-
-    fn is_due(&self, pool: &Pool) -> bool {
-        self.input.due.contains(&pool.name)
-    }
-
     fn next_job(&mut self) {
         while let Some(job) = self.jobs.pop_front() {
             if let Some(stage) = self.stage_of(job) {
@@ -463,88 +347,5 @@ impl Pass {
         self.report.failures.push(failure);
         self.jobs.clear();
         self.stage = Stage::Done;
-    }
-
-    /// A dry run notes its writes and goes on as if they had been made.
-    fn plan_dry(&mut self) {
-        while self.input.dry_run {
-            let Step::Call(call) = self.step() else { return };
-            if !call.writes() {
-                return;
-            }
-            let pretended = self.pretend(&call);
-            self.report.planned.push(call);
-            match pretended {
-                Some(answer) => self.succeeded(answer),
-                None => self.next_job(),
-            }
-            self.report.writes.clear();
-        }
-    }
-
-    fn pretend(&self, call: &Call) -> Option<Answer> {
-        match call {
-            Call::CreatePool(pool) => {
-                Some(Answer::Pool(Pool { id: format!("(new {})", pool.name), ..pool.clone() }))
-            }
-            Call::PatchPool(id, change) => {
-                let mut pool = self.pools.iter().find(|pool| pool.id == *id)?.clone();
-                change.apply(&mut pool);
-                Some(Answer::Pool(pool))
-            }
-            Call::CreateBalancer(new) => {
-                Some(Answer::Balancer(Balancer { id: "(new)".into(), ..new.clone() }))
-            }
-            Call::PatchBalancer(_, change) => {
-                let mut balancer = self.balancer.clone()?;
-                balancer.default_pools = change.default_pools.clone().unwrap_or(balancer.default_pools);
-                balancer.fallback_pool = change.fallback_pool.clone().or(balancer.fallback_pool);
-                Some(Answer::Balancer(balancer))
-            }
-            Call::DeletePool(_) => Some(Answer::Deleted),
-            _ => None,
-        }
-    }
-}
-
-impl PoolChange {
-    /// Makes the change on a copy.
-    pub fn apply(&self, pool: &mut Pool) {
-        if let Some(description) = &self.description {
-            pool.description.clone_from(description);
-        }
-        pool.enabled = self.enabled.unwrap_or(pool.enabled);
-        if let Some((latitude, longitude)) = self.coordinates {
-            (pool.latitude, pool.longitude) = (Some(latitude), Some(longitude));
-        }
-        if self.monitor.is_some() {
-            pool.monitor.clone_from(&self.monitor);
-        }
-        if let Some(origins) = &self.origins {
-            pool.origins.clone_from(origins);
-        }
-    }
-}
-
-fn note_standing(policy: &GeoPolicy, report: &mut Report, pool: &Pool) {
-    match pool::standing(policy, pool) {
-        Standing::Own => {}
-        Standing::Together if policy.shared_pool => {}
-        Standing::Together => {
-            report.conflicts.insert(pool.name.clone());
-        }
-        Standing::Foreign => {
-            report.foreign.insert(pool.name.clone());
-        }
-    }
-}
-
-/// How an empty pool is taken out of service; `None` = it already is, or a person did it, or nothing is asked.
-fn removal(on_empty: OnEmpty, pool: &Pool) -> Option<PoolChange> {
-    match on_empty {
-        OnEmpty::Keep => None,
-        OnEmpty::Disable if !pool.enabled => None,
-        OnEmpty::Disable => pool::rest(pool, Some(Rest::Empty)),
-        OnEmpty::Delete => pool::rest(pool, Some(Rest::Leaving)),
     }
 }
