@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use switchover_agent::adapters::cloudflare::judge;
 use switchover_agent::adapters::cloudflare::load_balancing::{Place, answer_of, request_of};
 use switchover_agent::lab::cloudflare::{ACCOUNT, Account, ZONE};
-use switchover_agent::rules::geo::pass::{Input, Pass, Step, wanted};
+use switchover_agent::rules::geo::pass::{Input, MAX_ROUNDS, Pass, Step, wanted};
 use switchover_agent::rules::geo::{Answer, Call, CallFailure, GeoPolicy};
 
 use crate::bench::{HOST, settings};
@@ -55,17 +55,19 @@ fn perform(account: &mut Account, call: &Call) -> Result<Answer, CallFailure> {
 #[derive(Clone)]
 struct State {
     account: Account,
+    /// The account's part of the key; made again after writes only.
+    print: u64,
     passes: Vec<Pass>,
 }
 
 impl State {
+    fn new(account: Account, passes: Vec<Pass>) -> Self {
+        let print = digest(&account.fingerprint());
+        Self { account, print, passes }
+    }
+
     fn key(&self) -> u128 {
-        let account = self.account.fingerprint();
-        let half = |salt: u8| {
-            let mut hasher = DefaultHasher::new();
-            (salt, &account, &self.passes).hash(&mut hasher);
-            u128::from(hasher.finish())
-        };
+        let half = |salt: u8| u128::from(digest(&(salt, self.print, &self.passes)));
         half(0) << 64 | half(1)
     }
 
@@ -77,13 +79,22 @@ impl State {
         }
         let Step::Call(call) = pass.step() else { return false };
         pass.answer(perform(&mut self.account, &call));
+        if call.writes() {
+            self.print = digest(&self.account.fingerprint());
+        }
         true
     }
 }
 
+fn digest(value: &impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    value.hash(&mut hasher);
+    hasher.finish()
+}
+
 fn run_alone(account: &mut Account, wish: &Wish) -> Pass {
     let pass = Pass::new(wish.policy.clone(), wish.input.clone());
-    let mut state = State { account: account.clone(), passes: vec![pass] };
+    let mut state = State::new(account.clone(), vec![pass]);
     while state.advance(0) {}
     *account = state.account;
     state.passes.remove(0)
@@ -167,9 +178,12 @@ fn explore(title: &str, before: &[Wish], wishes: &[Wish], idle: &[usize]) -> Wal
     for wish in before {
         run_alone(&mut account, wish);
     }
-    let passes = wishes.iter().map(|wish| Pass::new(wish.policy.clone(), wish.input.clone())).collect();
+    // Three instances: the writing round and two verifying ones; two: all that a pass has.
+    let rounds = if wishes.len() > 2 { 3 } else { MAX_ROUNDS };
+    let pass = |wish: &Wish| Pass::with_rounds(wish.policy.clone(), wish.input.clone(), rounds);
+    let passes = wishes.iter().map(pass).collect();
     let mut result = Walk::default();
-    let orders = walk(&mut result, &State { account, passes }, &|state| check_end(state, wishes, idle));
+    let orders = walk(&mut result, &State::new(account, passes), &|state| check_end(state, wishes, idle));
     println!(
         "{title}: {} states, {orders} orders, {} ends ({} to be continued), at most {} rounds",
         result.orders.len(),

@@ -18,6 +18,7 @@ mod plan;
 mod report;
 
 use std::collections::{BTreeSet, VecDeque};
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use super::{Answer, Balancer, Call, CallFailure, GeoPolicy, Pool, PoolChange, balancer, pool};
@@ -66,13 +67,14 @@ enum Stage {
 }
 
 /// A pass under way.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pass {
     policy: Arc<GeoPolicy>,
     input: Arc<Input>,
     stage: Stage,
     jobs: VecDeque<Job>,
     round: u8,
+    rounds: u8,
     /// This round wrote, or lost a race: there must be another one.
     again: bool,
     /// A pool was put back into service, so that it is not taken out again by the same pass.
@@ -86,12 +88,18 @@ pub struct Pass {
 impl Pass {
     /// A pass that has not begun.
     pub fn new(policy: Arc<GeoPolicy>, input: Arc<Input>) -> Self {
+        Self::with_rounds(policy, input, MAX_ROUNDS)
+    }
+
+    /// A pass with another number of rounds, the verifying ones included.
+    pub fn with_rounds(policy: Arc<GeoPolicy>, input: Arc<Input>, rounds: u8) -> Self {
         Self {
             policy,
             input,
             stage: Stage::ListPools,
             jobs: VecDeque::new(),
             round: 1,
+            rounds,
             again: false,
             returned: false,
             pools: Vec::new(),
@@ -323,7 +331,7 @@ impl Pass {
 
     /// Somebody else was faster, or nobody knows what became of the write: look again.
     fn contested(&mut self, failure: CallFailure) {
-        if self.round >= MAX_ROUNDS {
+        if self.round >= self.rounds {
             return self.give_up(failure);
         }
         self.again = true;
@@ -331,9 +339,13 @@ impl Pass {
     }
 
     fn end_round(&mut self) {
+        // The next round reads everything anew; what is kept would only look like knowledge.
+        self.pools.clear();
+        self.balancer = None;
+        self.jobs.clear();
         if !self.again || self.input.dry_run {
             self.stage = Stage::Done;
-        } else if self.round >= MAX_ROUNDS {
+        } else if self.round >= self.rounds {
             self.report.unsettled = true;
             self.stage = Stage::Done;
         } else {
@@ -347,5 +359,16 @@ impl Pass {
         self.report.failures.push(failure);
         self.jobs.clear();
         self.stage = Stage::Done;
+    }
+}
+
+/// What a pass will do and how it ends, without its policy, its input and the wording of its report: so a walk
+/// through interleavings can tell states of the same instances apart cheaply.
+impl Hash for Pass {
+    fn hash<H: Hasher>(&self, hasher: &mut H) {
+        (&self.stage, &self.jobs, self.round, self.again, self.returned).hash(hasher);
+        (&self.pools, &self.balancer, &self.gone).hash(hasher);
+        let report = &self.report;
+        (report.writes.is_empty(), report.unsettled, &report.failures, &report.blocked).hash(hasher);
     }
 }
