@@ -332,6 +332,7 @@ impl Pass {
     /// Somebody else was faster, or nobody knows what became of the write: look again.
     fn contested(&mut self, failure: CallFailure) {
         if self.round >= self.rounds {
+            self.report.unsettled = true;
             return self.give_up(failure);
         }
         self.again = true;
