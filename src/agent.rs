@@ -30,12 +30,13 @@ use crate::rules::state::State;
 use crate::tasks::clock::{Clock, wall_now};
 use crate::tasks::diary::{Diary, recover};
 use crate::tasks::executor::Hands;
+use crate::tasks::geo_sync::GeoHealth;
 use crate::tasks::kube_store::KubeStore;
 use crate::tasks::logic_handler::{Logic, Windows};
 use crate::tasks::supervisor::{Policy, Supervisor, SupervisorEnd, TaskFuture};
 use crate::tasks::{
-    Ctx, Exit, TaskName, dns_watch, kube_watch, logic_handler, patroni_worker, peer_client, peer_client_fwd,
-    peer_server, tekton_watch, tick_producer,
+    Ctx, Exit, TaskName, dns_watch, geo_sync, kube_watch, logic_handler, patroni_worker, peer_client,
+    peer_client_fwd, peer_server, tekton_watch, tick_producer,
 };
 use crate::telemetry::Metrics;
 
@@ -104,7 +105,9 @@ struct Parts {
 
 async fn parts(config: &Config, registry: &Registry) -> Result<Parts, StartError> {
     let on = |task: TaskName| config.site.tasks.contains(&task);
-    let uses_kube = on(TaskName::LogicHandler) || on(TaskName::KubeWatch) || on(TaskName::TektonWatch);
+    let uses_kube = [TaskName::LogicHandler, TaskName::KubeWatch, TaskName::TektonWatch, TaskName::GeoSync]
+        .into_iter()
+        .any(on);
     let kube = if uses_kube {
         let client = Kube::connect(config.kube.clone(), registry).await;
         Some(client.map_err(|error| StartError::new("Kubernetes", &error))?)
@@ -277,6 +280,7 @@ impl Wiring<'_> {
         let order = TaskName::ALL.into_iter().rev().filter(|task| self.config.site.tasks.contains(task));
         let peer = self.config.peer.clone().map(Arc::new).zip(shared);
         let queue = parts.queue;
+        let geo = self.config.geo.clone().zip(parts.kube.clone()).zip(Some(Arc::new(GeoHealth::default())));
         for name in order {
             let token = CancellationToken::new();
             let ctx = Ctx { cancel: token.clone(), bus: self.bus.clone(), registry: self.registry.clone() };
@@ -284,7 +288,7 @@ impl Wiring<'_> {
             policy.vital = name == TaskName::LogicHandler;
             let (kube, patroni, resolvers) =
                 (parts.kube.clone(), parts.patroni.clone(), parts.resolvers.clone());
-            let (peer, queue, logic) = (peer.clone(), queue.clone(), logic.clone());
+            let (peer, queue, logic, geo) = (peer.clone(), queue.clone(), logic.clone(), geo.clone());
             let factory = move || -> TaskFuture {
                 let (ctx, peer) = (ctx.clone(), peer.clone());
                 match name {
@@ -305,7 +309,10 @@ impl Wiring<'_> {
                         })
                     }
                     TaskName::TickProducer => tick_producer::run(ctx).boxed(),
-                    TaskName::RouteWatch | TaskName::Anycast | TaskName::GeoSync => not_built(name),
+                    TaskName::GeoSync => with(geo.clone(), |((settings, kube), health)| {
+                        geo_sync::run(ctx, settings, kube, health)
+                    }),
+                    TaskName::RouteWatch | TaskName::Anycast => not_built(name),
                 }
             };
             supervisor.add(name, factory, policy);

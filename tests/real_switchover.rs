@@ -279,6 +279,7 @@ fn a_changed_dns_answer_moves_a_real_database_pair_and_nothing_is_lost_on_the_wa
         }
         query(&gold_host, "select pg_is_in_recovery()").is_ok_and(|answer| answer == "t").then_some(())
     });
+    wait_for("gold's agent sees the read-only copy", 60, || (role(Side::Active) == "standby").then_some(()));
     stage.ask("gold-standby");
     stage.wait_settled("gold-standby", 240);
     wait_for("gold follows golddr", 60, || {

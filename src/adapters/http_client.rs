@@ -134,6 +134,8 @@ fn is_loopback(base: &str) -> bool {
 pub struct Answer {
     /// Its status.
     pub status: StatusCode,
+    /// Its headers.
+    pub headers: reqwest::header::HeaderMap,
     /// Its body, at most [`BODY_LIMIT`] bytes.
     pub body: Bytes,
     what: String,
@@ -170,8 +172,9 @@ impl Answer {
 pub async fn call(request: RequestBuilder, what: &str) -> Result<Answer, HttpError> {
     let response = request.send().await.map_err(|error| failed(error, what))?;
     let status = response.status();
+    let headers = response.headers().clone();
     let body = read(response, what, BODY_LIMIT).await?;
-    Ok(Answer { status, body, what: what.to_owned() })
+    Ok(Answer { status, headers, body, what: what.to_owned() })
 }
 
 /// Reads a body of at most `limit` bytes.

@@ -1,5 +1,6 @@
 //! Clients of the systems around us; each knows its protocol and nothing of phases.
 
+pub mod cloudflare;
 pub mod http_client;
 pub mod kube;
 pub mod patroni;

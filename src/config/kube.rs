@@ -337,7 +337,7 @@ pub fn is_object_name(text: &str) -> bool {
 }
 
 /// Whether the text looks like a label selector: requirements of keys and values, separated by commas.
-fn is_selector(text: &str) -> bool {
+pub fn is_selector(text: &str) -> bool {
     let requirement = |part: &str| {
         let part = part.trim();
         let key = part.trim_start_matches('!').split(['=', '!', ' ', '(', ')']).next().unwrap_or_default();

@@ -6,6 +6,7 @@
 pub mod anycast;
 pub mod bgp;
 pub mod dns;
+pub mod geo;
 pub mod http;
 pub mod journal;
 pub mod kube;
@@ -42,6 +43,8 @@ pub struct Config {
     pub portal: Option<portal::PortalSettings>,
     /// Peer link; `None` where no peer task runs.
     pub peer: Option<peer::PeerSettings>,
+    /// Geo load balancing; `None` where `geo_sync` does not run.
+    pub geo: Option<geo::GeoSettings>,
     /// HTTP interface.
     pub http: http::HttpSettings,
     /// Journal.
@@ -90,6 +93,7 @@ impl Config {
             tekton: tekton::read(&mut reader),
             portal: portal::read(&mut reader),
             peer: uses_peer.then(|| peer::PeerSettings::read(&mut reader, true, now)),
+            geo: on(TaskName::GeoSync).then(|| geo::read(&mut reader)),
             http: http::read(&mut reader),
             journal: journal::read(&mut reader, engine),
             log: log::read(&mut reader),

@@ -8,12 +8,14 @@
 pub mod activity;
 pub mod agents;
 pub mod api;
+pub mod cloudflare;
 pub mod control;
 pub mod cut;
 pub mod cycle;
 pub mod database;
 pub mod dynamic_config;
 pub mod faults;
+pub mod geo_scenario;
 pub mod http;
 pub mod names;
 pub mod patroni;

@@ -15,6 +15,7 @@ mod automation;
 pub mod database;
 pub mod dns;
 mod gate;
+pub mod geo;
 mod handshake;
 pub mod health;
 mod lanes;

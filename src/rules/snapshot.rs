@@ -7,7 +7,7 @@ use super::Engine;
 use super::lanes::step_deadline;
 use super::state::{Lane, StepRun, StepStatus};
 use crate::model::{
-    Generation, Mono, Now, PatroniSample, PeerLink, PeerStatus, RecordSeen, RefusalNote, Side, Wall,
+    Generation, Mono, Now, PatroniSample, PeerLink, PeerStatus, Phase, RecordSeen, RefusalNote, Side, Wall,
 };
 
 /// A step as shown.
@@ -203,7 +203,13 @@ impl Engine {
 
     fn automation_deadline(&self) -> Option<(Mono, &'static str)> {
         let memory = &self.state.automation;
-        let begun = memory.last_begun.filter(|_| memory.traffic_moved && self.state.run.is_none())?;
+        let waits = memory.traffic_moved
+            && !memory.disarmed
+            && !self.state.held
+            && self.state.run.is_none()
+            && self.state.phase() == Some(Phase::ActivePassive)
+            && self.automation_may_act().is_ok();
+        let begun = memory.last_begun.filter(|_| waits)?;
         Some((begun.plus(self.policy.automation_pause_ms), "automation may try again"))
     }
 

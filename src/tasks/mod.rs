@@ -9,6 +9,7 @@ pub mod clock;
 pub mod diary;
 pub mod dns_watch;
 pub mod executor;
+pub mod geo_sync;
 pub mod heartbeat;
 pub mod kube_store;
 pub mod kube_watch;

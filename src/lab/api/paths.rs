@@ -25,7 +25,7 @@ const fn kind(
 }
 
 /// Every namespaced kind.
-pub static KINDS: [Kind; 11] = [
+pub static KINDS: [Kind; 12] = [
     kind("", &["v1"], "configmaps", "ConfigMap"),
     kind("", &["v1"], "secrets", "Secret"),
     kind("", &["v1"], "services", "Service"),
@@ -37,6 +37,7 @@ pub static KINDS: [Kind; 11] = [
     kind("tekton.dev", &["v1", "v1beta1"], "pipelineruns", "PipelineRun"),
     kind("coordination.k8s.io", &["v1"], "leases", "Lease"),
     kind("networking.k8s.io", &["v1"], "ingresses", "Ingress"),
+    kind("", &["v1"], "events", "Event"),
 ];
 
 impl Kind {
