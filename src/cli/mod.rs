@@ -138,7 +138,7 @@ pub fn main() -> ExitCode {
             Commands::Status { agent } => operate::status(&agent.agent).await,
             Commands::Lab { cycle, free_ports } => run::lab(&env, cycle, free_ports).await,
             Commands::Verify { faults, requests, ticks, states, seconds } => {
-                verify::verify(Bounds { faults, requests, ticks }, states, seconds)
+                verify::verify(Bounds { faults, requests, ticks, fenced: true }, states, seconds)
             }
             Commands::LabSite { site, listen, peer_site } => run::lab_site(&site, listen, peer_site).await,
             Commands::Certs { dir, sites, days, force } => run::certs(&dir, &sites, days, force),

@@ -26,6 +26,9 @@ pub(super) fn verify(bounds: Bounds, states: usize, seconds: u64) -> ExitCode {
     for invariant in &INVARIANTS {
         say(&format!("  {:<26} {}", invariant.name, invariant.says));
     }
+    for (what, count) in &found.reached {
+        say(&format!("  reached {count:>9} times: {what}"));
+    }
     if let Some((name, trace)) = &found.violation {
         say(&trace.join("\n"));
         return fail(&format!("violated: {name}"));

@@ -3,12 +3,13 @@
 //! Of a state that is behind it only its fingerprint, its parent's and the move between are kept (24 bytes); a violation
 //! is told by playing the moves again from the start.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use super::invariants::broken;
 use super::model::{Bounds, Move, World, word};
+use crate::model::{Action, Note, Side};
 
 const SHARDS: usize = 64;
 
@@ -25,6 +26,8 @@ pub struct Findings {
     pub took: Duration,
     /// Whether every reachable state within the bounds was visited.
     pub closed: bool,
+    /// What the engines reached anywhere, and how often: a search that reaches nothing proves nothing.
+    pub reached: BTreeMap<String, u64>,
     /// The invariant that was broken, and the shortest way there in words.
     pub violation: Option<(&'static str, Vec<String>)>,
 }
@@ -68,11 +71,12 @@ impl Search {
 struct Slice {
     next: Vec<World>,
     moves: u64,
+    reached: BTreeMap<String, u64>,
     bad: Option<(&'static str, u64, Move)>,
 }
 
 fn expand(search: &Search, frontier: &[World]) -> Slice {
-    let mut slice = Slice { next: Vec::new(), moves: 0, bad: None };
+    let mut slice = Slice { next: Vec::new(), moves: 0, reached: BTreeMap::new(), bad: None };
     for world in frontier {
         let mark = world.fingerprint();
         for step in world.moves() {
@@ -81,6 +85,9 @@ fn expand(search: &Search, frontier: &[World]) -> Slice {
             if let Some(name) = broken(world, step, &said, &after) {
                 slice.bad = Some((name, mark, step));
                 return slice;
+            }
+            for name in said.iter().filter_map(|(side, action)| landmark(*side, action)) {
+                *slice.reached.entry(name).or_default() += 1;
             }
             if search.add(after.fingerprint(), mark, Some(step)) {
                 slice.next.push(after);
@@ -97,8 +104,15 @@ pub fn explore(bounds: Bounds, most_states: usize, most_time: Duration) -> Findi
     let start = World::new(bounds);
     search.add(start.fingerprint(), 0, None);
     let mut frontier = vec![start];
-    let mut found =
-        Findings { states: 1, moves: 0, depth: 0, took: Duration::ZERO, closed: true, violation: None };
+    let mut found = Findings {
+        states: 1,
+        moves: 0,
+        depth: 0,
+        took: Duration::ZERO,
+        closed: true,
+        reached: BTreeMap::new(),
+        violation: None,
+    };
     while !frontier.is_empty() {
         if found.states >= most_states || began.elapsed() >= most_time {
             found.closed = false;
@@ -113,6 +127,9 @@ pub fn explore(bounds: Bounds, most_states: usize, most_time: Duration) -> Findi
         frontier.clear();
         for mut slice in slices {
             found.moves += slice.moves;
+            for (name, count) in std::mem::take(&mut slice.reached) {
+                *found.reached.entry(name).or_default() += count;
+            }
             found.states += slice.next.len();
             frontier.append(&mut slice.next);
             if let Some((name, mark, step)) = slice.bad {
@@ -127,6 +144,19 @@ pub fn explore(bounds: Bounds, most_states: usize, most_time: Duration) -> Findi
     }
     found.took = began.elapsed();
     found
+}
+
+fn landmark(side: Side, action: &Action) -> Option<String> {
+    match action {
+        Action::Perform(command) if command.effect.is_once_only() => {
+            Some(format!("{side}: {}", command.effect))
+        }
+        Action::Report(Note::TransitionDone { transition, .. }) => Some(format!("{side}: {transition} done")),
+        Action::Report(Note::Halted { transition, step, .. }) => {
+            Some(format!("{side}: {transition} halted at {step}"))
+        }
+        Action::Perform(_) | Action::Report(_) => None,
+    }
 }
 
 fn tell(bounds: Bounds, path: &[Move], last: Move) -> Vec<String> {

@@ -29,6 +29,8 @@ pub struct Bounds {
     pub requests: u8,
     /// Advances of time.
     pub ticks: u16,
+    /// Whether `FENCE_OLD_PRIMARY` and `PROMOTE_FIRST` are on.
+    pub fenced: bool,
 }
 
 /// One thing that happens.
@@ -123,7 +125,7 @@ impl World {
     pub fn new(bounds: Bounds) -> Self {
         let part = |side: Side| {
             let mut settings = policy(side);
-            (settings.fence_old_primary, settings.promote_first) = (true, true);
+            (settings.fence_old_primary, settings.promote_first) = (bounds.fenced, bounds.fenced);
             settings.dns.agree_samples = 1;
             Arc::new(Part {
                 engine: Engine::new(settings),
