@@ -8,7 +8,7 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use super::invariants::broken;
-use super::model::{Bounds, Move, World, word};
+use super::model::{Bounds, Move, World};
 use crate::model::{Action, Note, Side};
 
 const SHARDS: usize = 64;
@@ -169,4 +169,13 @@ fn tell(bounds: Bounds, path: &[Move], last: Move) -> Vec<String> {
         world = after;
     }
     lines
+}
+
+/// The line of a trace for what an engine said.
+fn word(side: Side, action: &Action) -> String {
+    match action {
+        Action::Perform(command) => format!("    {side}: {} ({})", command.effect, command.step),
+        Action::Report(Note::Remark { text, .. }) => format!("    {side}: {text}"),
+        Action::Report(note) => format!("    {side}: {note:?}"),
+    }
 }

@@ -70,7 +70,10 @@ pub const INVARIANTS: [Invariant; 13] = [
         name: "rules-come-to-rest",
         says: "evaluation ends",
         keeps: |_, _, said, _| {
-            !said.iter().any(|(_, action)| matches!(action, Action::Report(Note::Remark { text, .. }) if text.contains("did not come to rest")))
+            !said.iter().any(|(_, action)| match action {
+                Action::Report(Note::Remark { text, .. }) => text.contains("did not come to rest"),
+                Action::Report(_) | Action::Perform(_) => false,
+            })
         },
     },
     Invariant {

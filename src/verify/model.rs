@@ -10,8 +10,8 @@ use std::sync::Arc;
 use super::pair::{EPOCH_MS, policy};
 use super::site::{Role, Site};
 use crate::model::{
-    Action, Command, Detail, DnsSample, Effect, Event, FailureKind, Mono, Note, Now, OperatorRequest,
-    Outcome, PeerLink, PeerMessage, PipelineRunSeen, ResolverAnswer, RunEvent, Side, Transition, Wall,
+    Action, Command, Detail, DnsSample, Effect, Event, FailureKind, Mono, Now, OperatorRequest, Outcome,
+    PeerLink, PeerMessage, PipelineRunSeen, ResolverAnswer, RunEvent, Side, Transition, Wall,
 };
 use crate::rules::Engine;
 
@@ -394,13 +394,4 @@ impl World {
 
 fn failed() -> Outcome {
     Outcome::Failed { kind: FailureKind::Transient, reason: "no answer".to_owned() }
-}
-
-/// The line of a trace for what an engine said.
-pub fn word(side: Side, action: &Action) -> String {
-    match action {
-        Action::Perform(command) => format!("    {side}: {} ({})", command.effect, command.step),
-        Action::Report(Note::Remark { text, .. }) => format!("    {side}: {text}"),
-        Action::Report(note) => format!("    {side}: {note:?}"),
-    }
 }
