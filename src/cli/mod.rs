@@ -6,6 +6,7 @@
 mod operate;
 mod plan;
 mod run;
+mod verify;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -14,6 +15,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::config::ProcessEnv;
+use crate::verify::model::Bounds;
 
 /// Exit code for settings that cannot work (`EX_CONFIG` of sysexits).
 pub const EXIT_CONFIG: u8 = 78;
@@ -60,6 +62,24 @@ enum Commands {
         /// Use free ports instead of 6664 to 6667
         #[arg(long)]
         free_ports: bool,
+    },
+    /// Explore two engines in a small world, every order of everything, and judge the invariants
+    Verify {
+        /// Faults on one path
+        #[arg(long, default_value_t = 1)]
+        faults: u8,
+        /// Operators' requests on one path
+        #[arg(long, default_value_t = 1)]
+        requests: u8,
+        /// Advances of time on one path
+        #[arg(long, default_value_t = 40)]
+        ticks: u16,
+        /// Stop after this many states
+        #[arg(long, default_value_t = 12_000_000)]
+        states: usize,
+        /// Stop after this many seconds
+        #[arg(long, default_value_t = 600)]
+        seconds: u64,
     },
     /// One simulated site, for two sites in two containers
     LabSite {
@@ -117,6 +137,9 @@ pub fn main() -> ExitCode {
             }
             Commands::Status { agent } => operate::status(&agent.agent).await,
             Commands::Lab { cycle, free_ports } => run::lab(&env, cycle, free_ports).await,
+            Commands::Verify { faults, requests, ticks, states, seconds } => {
+                verify::verify(Bounds { faults, requests, ticks, fenced: true }, states, seconds)
+            }
             Commands::LabSite { site, listen, peer_site } => run::lab_site(&site, listen, peer_site).await,
             Commands::Certs { dir, sites, days, force } => run::certs(&dir, &sites, days, force),
         }
