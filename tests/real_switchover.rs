@@ -155,6 +155,14 @@ impl Stage {
         assert_eq!(answer.map(|(status, _)| status), Some(204), "PUT {url}");
     }
 
+    /// The simulated pods become ready when their simulated database does, so that has to be promoted too.
+    fn promote_simulated(&self, side: Side) {
+        let url = self.lab.site_url(side);
+        let (_, address) = url.split_once("http://").unwrap();
+        let answer = real::rest::request("PATCH", address, "/patroni/config", r#"{"standby_cluster":null}"#);
+        assert_eq!(answer.map(|(status, _)| status), Some(200), "PATCH {url}/patroni/config");
+    }
+
     /// Methods and paths asked of a site, in order.
     fn asked(&self, side: Side) -> Vec<String> {
         let activity = self.lab.world.activity(side);
@@ -189,7 +197,9 @@ fn environment(lab: &Lab, side: Side, hosts: [&str; 2], knot: &Knot) -> BTreeMap
 fn set_the_stage(hosts: [&str; 2], knot: &Knot) -> Stage {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let (lab, agents) = runtime.block_on(async {
-        let mut lab = Lab::start(LabSettings::on_free_ports()).await.expect("the lab");
+        let mut settings = LabSettings::on_free_ports();
+        settings.world.database_hosts = hosts.map(str::to_owned);
+        let mut lab = Lab::start(settings).await.expect("the lab");
         for agent in std::mem::take(&mut lab.agents) {
             agent.stop().await;
         }
@@ -252,6 +262,7 @@ fn a_changed_dns_answer_moves_a_real_database_pair_and_nothing_is_lost_on_the_wa
     let flipped = Instant::now();
     wait_for("golddr accepts writes", 90, || writable(&golddr_host).then_some(()));
     tell(flipped, "from the DNS flip until golddr took writes");
+    stage.promote_simulated(Side::Passive);
     let at_gold = writer.acknowledged();
     writer.point_to(&golddr_host);
     stage.wait_settled("golddr-primary", 90);
@@ -301,6 +312,7 @@ fn a_changed_dns_answer_moves_a_real_database_pair_and_nothing_is_lost_on_the_wa
     let rows_before = writer.acknowledged().len();
     stage.ask("active-passive");
     wait_for("gold takes writes again", 180, || writable(&gold_host).then_some(()));
+    stage.promote_simulated(Side::Active);
     writer.point_to(&gold_host);
     stage.wait_settled("active-passive", 240);
     wait_for("rows are acknowledged at gold", 60, || {
