@@ -31,7 +31,7 @@ pub(super) fn replace<C: Collector + Clone + 'static>(
 }
 
 macro_rules! metrics {
-    ($($(#[$doc:meta])* $field:ident: $kind:ident = $name:literal [$($label:literal),*], $help:literal;)*) => {
+    ($($(#[$doc:meta])* $field:ident: $kind:ident = $name:literal [$($tag:literal),*], $help:literal;)*) => {
         /// All of them; clones share the same values.
         #[derive(Clone)]
         pub struct Metrics { $($(#[$doc])* $field: $kind,)* }
@@ -43,7 +43,7 @@ macro_rules! metrics {
             /// A clash with a metric of another shape.
             pub fn register(registry: &Registry) -> prometheus::Result<Self> {
                 let metrics = Self {
-                    $($field: $kind::new(Opts::new(concat!("anycastd_", $name), $help), &[$($label),*])?,)*
+                    $($field: $kind::new(Opts::new(concat!("anycastd_", $name), $help), &[$($tag),*])?,)*
                 };
                 $(replace(registry, &metrics.$field)?;)*
                 metrics.up.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1.0);
