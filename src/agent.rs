@@ -312,7 +312,6 @@ impl Wiring<'_> {
                     TaskName::GeoSync => with(geo.clone(), |((settings, kube), health)| {
                         geo_sync::run(ctx, settings, kube, health)
                     }),
-                    TaskName::RouteWatch | TaskName::Anycast => not_built(name),
                 }
             };
             supervisor.add(name, factory, policy);
@@ -330,8 +329,4 @@ where
         Some(part) => run(part).boxed(),
         None => async { Exit::Failed("what it needs is not configured".to_owned()) }.boxed(),
     }
-}
-
-fn not_built(name: TaskName) -> TaskFuture {
-    async move { Exit::Failed(format!("{name} is not part of this version")) }.boxed()
 }

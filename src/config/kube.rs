@@ -170,6 +170,8 @@ pub struct Dependant {
 /// task uses Kubernetes, so that an agent that only announces prefixes needs no namespaces.
 pub fn read(reader: &mut Reader<'_>, environment: &str, needed: bool) -> KubeSettings {
     let unused = (!needed).then_some("default");
+    // Where it is required and missing that is said by its own section; derived names stay well-formed.
+    let environment = if environment.is_empty() { "unset" } else { environment };
     let namespace = namespace(reader, NAMESPACE, unused);
     let health_namespace = self::namespace(reader, HEALTH_NAMESPACE, unused);
     let tekton_namespace = self::namespace(reader, TEKTON_NAMESPACE, Some(&namespace));

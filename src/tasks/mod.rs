@@ -74,17 +74,13 @@ pub enum TaskName {
     PeerClientFwd,
     /// Accepted for old configurations; posts a tick every 30 s.
     TickProducer,
-    /// Observes GCP backend health and BGP, steers routes.
-    RouteWatch,
-    /// Runs service checks and announcers.
-    Anycast,
     /// Publishes ingresses as a geo load balancer.
     GeoSync,
 }
 
 impl TaskName {
     /// Every task, in a fixed order.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 10] = [
         Self::LogicHandler,
         Self::DnsWatch,
         Self::KubeWatch,
@@ -94,8 +90,6 @@ impl TaskName {
         Self::PeerClient,
         Self::PeerClientFwd,
         Self::TickProducer,
-        Self::RouteWatch,
-        Self::Anycast,
         Self::GeoSync,
     ];
 
@@ -111,8 +105,6 @@ impl TaskName {
             Self::PeerClient => "peer_client",
             Self::PeerClientFwd => "peer_client_fwd",
             Self::TickProducer => "tick_producer",
-            Self::RouteWatch => "route_watch",
-            Self::Anycast => "anycast",
             Self::GeoSync => "geo_sync",
         }
     }
