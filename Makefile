@@ -5,7 +5,7 @@ SHELL := /bin/bash
 CARGO ?= cargo
 NEXTEST := $(shell command -v cargo-nextest 2>/dev/null)
 ifdef NEXTEST
-RUN_TESTS = $(CARGO) nextest run --no-tests pass
+RUN_TESTS = $(CARGO) nextest run --no-tests pass --no-fail-fast
 else
 RUN_TESTS = $(CARGO) test --lib --bins --tests
 endif
@@ -13,7 +13,10 @@ endif
 bench: ## what the agent costs and how quick a failover is, measured here
 	$(CARGO) bench --bench agent
 
-.PHONY: bench help build lab cycle fmt lint unit real packages doc-test chart scripts test
+coverage: ## line coverage of rules/ and plan/, at least 95 %
+	scripts/coverage.sh
+
+.PHONY: bench coverage help build lab cycle fmt lint unit real packages doc-test chart scripts test
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14

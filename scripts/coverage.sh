@@ -20,9 +20,9 @@ WRAPPER
 chmod +x "$out/rustc"
 # Only this crate is instrumented, so that the libraries are built once for everything.
 export RUSTC_WORKSPACE_WRAPPER=$PWD/$out/rustc LLVM_PROFILE_FILE=$PWD/$out/%p-%m.profraw CARGO_INCREMENTAL=0
-tests=(--lib --test engine_pair --test engine_cases)
-cargo test -q "${tests[@]}" -- rules:: plan:: model:: verify:: >/dev/null
-cargo test -q --test engine_pair --test engine_cases >/dev/null
+tests=(--lib --test engine_pair --test engine_cases --test anycast_config --test anycast_task --test geo)
+cargo test -q --lib -- rules:: plan:: model:: verify:: >/dev/null
+cargo test -q "${tests[@]:1}" >/dev/null
 binaries=$(cargo test --no-run --message-format=json "${tests[@]}" 2>/dev/null |
   sed -n 's/.*"executable":"\([^"]*\)".*/\1/p')
 "llvm-profdata-$version" merge -sparse "$out"/*.profraw -o "$out/all.profdata"

@@ -280,7 +280,11 @@ fn orders_need_a_record_that_can_be_read() {
     };
     assert!(refused(fresh.handle(event, now)));
     let event = Event::PeerMessage { id: None, message: order("golddr-primary", None), authenticated: true };
-    assert!(refused(fresh.handle(event, now)));
+    assert!(
+        !refused(fresh.handle(event, now)),
+        "an order that comes before the record was read waits for it"
+    );
+    assert!(fresh.state().waiting_order.is_some());
 }
 
 #[test]

@@ -145,6 +145,14 @@ impl Stage {
             }
             done.then_some(())
         });
+        for side in Side::ALL {
+            let url = self.lab.site_url(side);
+            let (_, address) = url.split_once("http://").unwrap();
+            let path = "/k8s/api/v1/namespaces/health-dev/configmaps/switchover-state-dev";
+            let (_, record) = real::rest::request("GET", address, path, "").expect("the record");
+            let record: Value = serde_json::from_str(&record).expect("JSON");
+            assert_eq!(record["data"]["last_stable_state"], phase, "the record of the {side} site");
+        }
     }
 
     fn ask(&self, transition: &str) {
@@ -291,8 +299,13 @@ fn a_changed_dns_answer_moves_a_real_database_pair_and_nothing_is_lost_on_the_wa
         query(&gold_host, "select pg_is_in_recovery()").is_ok_and(|answer| answer == "t").then_some(())
     });
     wait_for("gold's agent sees the read-only copy", 60, || (role(Side::Active) == "standby").then_some(()));
+    let old_copy = dir.path().join("data/gold-0/only-in-the-old-copy");
+    std::fs::write(&old_copy, "").expect("gold's data directory");
     stage.ask("gold-standby");
     stage.wait_settled("gold-standby", 240);
+    assert!(!old_copy.exists(), "gold's old volume is gone");
+    let timeline = |side: Side| stage.shown(side, "database")["timeline"].clone();
+    assert_eq!(timeline(Side::Active), timeline(Side::Passive), "gold follows golddr's history");
     wait_for("gold follows golddr", 60, || {
         (system_identifier(&gold_host) == system_identifier(&golddr_host)).then_some(())
     });

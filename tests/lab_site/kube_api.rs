@@ -144,7 +144,7 @@ async fn discovery_knows_both_versions_of_pipeline_runs() {
     assert_eq!(tekton.versions.len(), 2);
     let resources = client.list_api_group_resources("tekton.dev/v1beta1").await.unwrap();
     assert_eq!(resources.resources[0].name, "pipelineruns");
-    assert_eq!(client.list_core_api_resources("v1").await.unwrap().resources.len(), 5);
+    assert_eq!(client.list_core_api_resources("v1").await.unwrap().resources.len(), 6);
     assert_eq!(lab.get(Side::Active, "/k8s/readyz").await.0, StatusCode::OK);
 }
 
