@@ -702,3 +702,55 @@ fn what_is_left_beside_a_plan_is_given_up_with_a_word() {
     );
     assert!(said);
 }
+
+#[test]
+fn orders_that_come_too_early_wait_for_the_record_and_for_the_run_before_them() {
+    let mut pair = Pair::new(|_| {});
+    let message = order("golddr-primary", Some(3));
+    pair.inject(Side::Passive, Event::PeerMessage { id: None, message, authenticated: true });
+    let followed = |pair: &Pair| pair.half(Side::Passive).site.recorded().0 == "golddr-primary";
+    assert!(pair.run_until(2 * MINUTE, followed));
+    to(&mut pair, Transition::GolddrPrimary, "golddr-primary");
+    pair.half_mut(Side::Active).site.faults.insert("scale the health".to_owned(), 4);
+    pair.ask(Side::Active, Transition::GoldStandby);
+    assert!(pair.run_until(MINUTE, |pair| pair.half(Side::Active).engine.state().run.is_some()));
+    send(&mut pair, Side::Active, order("active-passive-force", Some(90)), true);
+    send(&mut pair, Side::Active, order("test-ping-pong", Some(91)), true);
+    pair.run(10 * MINUTE);
+    assert!(pair.half(Side::Active).engine.state().waiting_order.is_none());
+}
+
+#[test]
+fn requests_that_cannot_be_written_are_not_forgotten_and_not_stuck() {
+    for origin_is_peer in [true, false] {
+        let mut pair = quiet_pair();
+        pair.half_mut(Side::Passive).site.faults.insert("record transition".to_owned(), 10_000);
+        if origin_is_peer {
+            send(&mut pair, Side::Passive, order("golddr-primary", Some(5)), true);
+        } else {
+            assert!(operate(&mut pair, Side::Passive, transition(Transition::GolddrPrimary)).0);
+            let (accepted, _) = operate(&mut pair, Side::Passive, transition(Transition::GolddrMaintenance));
+            assert!(!accepted, "one request at a time");
+        }
+        pair.run(5 * MINUTE);
+        pair.half_mut(Side::Passive).site.faults.clear();
+        pair.run(5 * MINUTE);
+        let reached = pair.half(Side::Passive).site.recorded().0 == "golddr-primary";
+        let said = refusals(&pair, Side::Passive);
+        assert!(reached || !said.is_empty(), "peer {origin_is_peer}: {said:?}");
+    }
+}
+
+#[test]
+fn only_a_fence_that_holds_gives_a_consent() {
+    let mut pair = pair_with(|policy| policy.fence_old_primary = true);
+    to(&mut pair, Transition::GolddrPrimary, "golddr-primary");
+    to(&mut pair, Transition::GoldStandby, "gold-standby");
+    pair.half_mut(Side::Passive).site.faults.insert("make the database read-only".to_owned(), 10_000);
+    pair.ask(Side::Active, Transition::ActivePassive);
+    pair.run(3 * MINUTE);
+    let refused = refusals(&pair, Side::Active);
+    assert!(refused.iter().any(|name| name == "consent-timed-out" || name == "peer-refused"), "{refused:?}");
+    assert!(pair.half(Side::Passive).site.is_writable(), "nothing was taken away");
+    assert!(!pair.half(Side::Active).site.is_writable());
+}
