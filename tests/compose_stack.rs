@@ -22,7 +22,9 @@ impl Drop for Service {
 }
 
 fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address").port()
+    // Below the range from which the system gives ports away, so that nobody gets it before the service does.
+    let candidates = std::iter::repeat_with(|| 10_000 + rand::random::<u16>() % 20_000).take(100);
+    candidates.into_iter().find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).expect("a port")
 }
 
 fn compose() -> Value {

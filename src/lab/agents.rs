@@ -93,10 +93,16 @@ async fn listen(address: SocketAddr) -> Result<TcpListener, LabError> {
     TcpListener::bind(address).await.map_err(|error| failed(&format!("cannot listen on {address}"), &error))
 }
 
-/// A port that nothing uses now.
+/// A port that nothing uses now, below the range from which the system gives ports away, so that nobody gets it
+/// before the agent listens on it.
 async fn free_port() -> Result<u16, LabError> {
-    let listener = listen(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await?;
-    listener.local_addr().map(|address| address.port()).map_err(|error| failed("a free port", &error))
+    for _ in 0..100 {
+        let port = 10_000 + rand::random::<u16>() % 20_000;
+        if listen(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).await.is_ok() {
+            return Ok(port);
+        }
+    }
+    Err(LabError("no free port between 10000 and 30000".to_owned()))
 }
 
 /// Everything around the agents.
