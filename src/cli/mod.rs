@@ -71,11 +71,14 @@ enum Commands {
         /// Operators' requests on one path
         #[arg(long, default_value_t = 1)]
         requests: u8,
-        /// Advances of time on one path
-        #[arg(long, default_value_t = 40)]
-        ticks: u16,
+        /// Clients' writes on one path
+        #[arg(long, default_value_t = 1)]
+        writes: u8,
+        /// Threads
+        #[arg(long, default_value_t = 2)]
+        workers: usize,
         /// Stop after this many states
-        #[arg(long, default_value_t = 12_000_000)]
+        #[arg(long, default_value_t = 200_000_000)]
         states: usize,
         /// Stop after this many seconds
         #[arg(long, default_value_t = 600)]
@@ -137,8 +140,8 @@ pub fn main() -> ExitCode {
             }
             Commands::Status { agent } => operate::status(&agent.agent).await,
             Commands::Lab { cycle, free_ports } => run::lab(&env, cycle, free_ports).await,
-            Commands::Verify { faults, requests, ticks, states, seconds } => {
-                verify::verify(Bounds { faults, requests, ticks, fenced: true }, states, seconds)
+            Commands::Verify { faults, requests, writes, workers, states, seconds } => {
+                verify::verify(Bounds { faults, requests, writes }, states, seconds, workers)
             }
             Commands::LabSite { site, listen, peer_site } => run::lab_site(&site, listen, peer_site).await,
             Commands::Certs { dir, sites, days, force } => run::certs(&dir, &sites, days, force),

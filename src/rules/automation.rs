@@ -5,6 +5,7 @@
 
 use super::Engine;
 use super::dns::{DnsKind, Verdict, kind, quorum};
+use super::mutant::Mutant;
 use super::policy::Automation;
 use super::refusal::Refusal;
 use super::state::{Origin, Request};
@@ -13,8 +14,12 @@ use crate::model::{DnsSample, Note, Now, PeerMessage, Phase, RecordSeen, RecordT
 impl Engine {
     /// Takes in a round of look-ups.
     pub(super) fn dns_seen(&mut self, sample: &DnsSample, now: Now) {
-        let answer = quorum(sample, self.policy.dns.quorum);
-        let seen = kind(&answer, &self.policy.dns.active, &self.policy.dns.passive);
+        let need = if self.mutated(Mutant::OneResolverDecides) { 1 } else { self.policy.dns.quorum };
+        let answer = quorum(sample, need);
+        let seen = match kind(&answer, &self.policy.dns.active, &self.policy.dns.passive) {
+            DnsKind::Unknown if self.mutated(Mutant::UnknownDnsIsMoved) => DnsKind::Passive,
+            seen => seen,
+        };
         let result = answer.to_string();
         if self.state.dns_result.as_ref() != Some(&result) {
             self.state.dns_result = Some(result.clone());
@@ -40,15 +45,21 @@ impl Engine {
 
     pub(super) fn automation_may_act(&self) -> Result<(), Refusal> {
         match self.policy.automation {
+            Automation::Advise if self.mutated(Mutant::AdviceActs) => Ok(()),
             Automation::Off | Automation::Advise => Err(Refusal::AutomationOff),
-            Automation::Witnessed if self.state.automation.unacknowledged => Err(Refusal::NotAcknowledged),
+            Automation::Witnessed
+                if self.state.automation.unacknowledged && !self.mutated(Mutant::Unacknowledged) =>
+            {
+                Err(Refusal::NotAcknowledged)
+            }
             Automation::Witnessed => Ok(()),
         }
     }
 
     /// Asks for a failover where traffic has lastingly moved and nothing else is under way.
     pub(super) fn automate(&mut self, now: Now) {
-        if !self.state.automation.traffic_moved || self.state.automation.disarmed || self.state.held {
+        let disarmed = self.state.automation.disarmed && !self.mutated(Mutant::Rearmed);
+        if !self.state.automation.traffic_moved || disarmed || self.state.held {
             self.state.automation.last_refusal = None;
             return;
         }

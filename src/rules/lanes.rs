@@ -4,6 +4,7 @@
 //! chore is dropped and comes again from the level trigger, a step beside the plan is reported and given up.
 
 use super::Engine;
+use super::mutant::Mutant;
 use super::refusal::Refusal;
 use super::requests::RECORD_REQUEST;
 use super::state::{GateClosed, Lane, Run, StepRun, StepStatus};
@@ -110,6 +111,7 @@ impl Engine {
     fn push_on(&mut self, step: &mut StepRun, run: Option<&Run>, now: Now) {
         match step.status {
             StepStatus::Finished => {}
+            StepStatus::InFlight { .. } if self.mutated(Mutant::OverdueWaits) => {}
             StepStatus::InFlight { until, .. } if now.mono >= until => {
                 let reason = "no outcome within its limit";
                 step.fail(FailureKind::Transient, reason, now.mono);
@@ -236,10 +238,12 @@ impl Engine {
     }
 
     /// Lets the plan go on while the step is tried again beside it until its limit.
-    pub(super) fn set_aside(&mut self, step: &StepRun) {
-        let mut step = step.clone();
-        step.step.on_failure = Failure::Proceed;
-        self.state.beside.push(step);
+    pub(super) fn set_aside(&mut self, step: &mut StepRun) {
+        let mut left = step.clone();
+        left.step.on_failure = Failure::Proceed;
+        self.state.beside.push(left);
+        // An outcome that is still to come belongs to the one that is left behind, not to its place in the plan.
+        step.status = StepStatus::Finished;
     }
 
     /// Gives up what was left behind and would undo one of these steps if it succeeded after it.

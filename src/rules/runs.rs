@@ -2,6 +2,7 @@
 
 use super::Engine;
 use super::lanes::Progress;
+use super::mutant::Mutant;
 use super::pipeline::{Pipeline, Verdict};
 use super::state::{Halt, Lane, Origin, Run};
 use super::table::Rule;
@@ -29,7 +30,7 @@ impl Engine {
         Facts {
             side: self.policy.side,
             ordered_by_peer: origin == Origin::Peer,
-            automatic: origin == Origin::Automation,
+            automatic: origin == Origin::Automation && !self.mutated(Mutant::AssumesFenced),
             database_is_primary: self.database_is_sound_primary(now.mono),
             database_is_standby: self.database_is_sound_standby(now.mono),
             catch_up,
@@ -61,8 +62,9 @@ impl Engine {
         steps: Vec<Step>,
         now: Now,
     ) {
+        let raised = if self.mutated(Mutant::GenerationNotRaised) { Generation(0) } else { start.generation };
         let state = &mut self.state;
-        state.generation = state.generation.max(start.generation);
+        state.generation = state.generation.max(raised);
         state.pipeline = Pipeline::default();
         state.followup = None;
         state.beside.clear();
@@ -146,7 +148,8 @@ impl Engine {
                     "beside"
                 }
                 Progress::Failed(reason) => {
-                    if step.step.on_failure == Failure::Halt || step.step.gated {
+                    let stops = step.step.on_failure == Failure::Halt || step.step.gated;
+                    if stops && !self.mutated(Mutant::HaltPassed) {
                         let name = step.step.name.clone();
                         return self.halt(run, name, reason);
                     }
@@ -169,12 +172,14 @@ impl Engine {
     }
 
     pub(super) fn halt(&mut self, run: &mut Run, step: String, reason: String) {
-        self.report(Note::Halted {
-            transition: run.transition.wire().to_owned(),
-            generation: run.generation,
-            step: step.clone(),
-            reason: reason.clone(),
-        });
+        if !self.mutated(Mutant::HaltUntold) {
+            self.report(Note::Halted {
+                transition: run.transition.wire().to_owned(),
+                generation: run.generation,
+                step: step.clone(),
+                reason: reason.clone(),
+            });
+        }
         run.halted = Some(Halt { step, reason });
         self.changed = true;
     }
@@ -294,7 +299,8 @@ impl Engine {
         let busy = state.run.is_some()
             || state.followup.is_some()
             || !state.beside.is_empty()
-            || state.pipeline.stage != super::pipeline::Stage::Idle;
+            || state.pipeline.stage != super::pipeline::Stage::Idle
+                && !self.mutated(Mutant::PipelineForgotten);
         if busy || state.settled {
             return;
         }

@@ -1,175 +1,404 @@
-//! The named invariants, judged over one move: the state before, what the engines said, the state after.
+//! The named invariants.
+//!
+//! Those of one side are judged over one step of its engine, whenever such a step is first computed; those of the pair
+//! over every move of the world; those of rest where nothing can happen any more without a fault or a person. A
+//! judgement counts as exercised only where its premise held.
 
-use super::model::{Move, Said, World};
-use crate::model::{Action, Effect, Note, PeerMessage, Side};
+use super::part::{Answer, Given, Part};
+use super::store::Op;
+use crate::model::{
+    Action, Command, ConsentTag, Effect, Mono, Note, OperatorRequest, PeerMessage, Phase, Side, Transition,
+};
+use crate::rules::pipeline::Stage;
+use crate::rules::policy::Automation;
 use crate::rules::state::State;
+use super::site::Role;
 
-/// An invariant: its name, what it says, and whether a move keeps it.
-pub struct Invariant {
-    /// Stable name.
-    pub name: &'static str,
-    /// The sentence.
-    pub says: &'static str,
-    keeps: fn(&World, Move, &Said, &World) -> bool,
-}
+macro_rules! invariants {
+    ($($rule:ident $name:literal $says:literal)*) => {
+        /// An invariant.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[repr(u8)]
+        pub enum Rule { $(#[doc = $says] $rule,)* }
 
-/// All of them.
-pub const INVARIANTS: [Invariant; 13] = [
-    Invariant {
-        name: "one-writer",
-        says: "never two writable sites (fencing on, network never cut on the path)",
-        keeps: one_writer,
-    },
-    Invariant {
-        name: "proof-before-destruction",
-        says: "data is deleted only while the other site's database really takes writes at or past it",
-        keeps: proof,
-    },
-    Invariant {
-        name: "destruction-by-run",
-        says: "a deletion is only asked for by a run that nothing has halted",
-        keeps: by_run,
-    },
-    Invariant {
-        name: "generation-grows",
-        says: "no engine forgets a generation, not by a restart either",
-        keeps: |a, _, _, b| each(a, b, |a, b| b.generation >= a.generation),
-    },
-    Invariant {
-        name: "stale-never-starts",
-        says: "no run starts with a generation below the known one",
-        keeps: not_stale,
-    },
-    Invariant { name: "one-run", says: "no run starts while another one goes on", keeps: one_run },
-    Invariant { name: "halt-is-told", says: "a run that halts says so to people", keeps: halt_told },
-    Invariant {
-        name: "nonce-once",
-        says: "the nonce counter never goes back",
-        keeps: |a, _, _, b| each(a, b, |a, b| b.last_nonce >= a.last_nonce),
-    },
-    Invariant {
-        name: "unknown-dns-moves-nothing",
-        says: "resolvers that do not answer cause no call",
-        keeps: unknown_dns,
-    },
-    Invariant {
-        name: "outbox-in-order",
-        says: "messages wait in the order of their numbers",
-        keeps: |_, _, _, b| {
-            Side::ALL
-                .into_iter()
-                .all(|side| b.part(side).engine.state().outbox.windows(2).all(|two| two[0].id < two[1].id))
-        },
-    },
-    Invariant {
-        name: "order-not-lost",
-        says: "an order leaves the outbox only when acknowledged, superseded, or with a new run",
-        keeps: order_kept,
-    },
-    Invariant {
-        name: "rules-come-to-rest",
-        says: "evaluation ends",
-        keeps: |_, _, said, _| {
-            !said.iter().any(|(_, action)| match action {
-                Action::Report(Note::Remark { text, .. }) => text.contains("did not come to rest"),
-                Action::Report(_) | Action::Perform(_) => false,
-            })
-        },
-    },
-    Invariant {
-        name: "record-knows-its-words",
-        says: "the record only ever shows known phases",
-        keeps: |_, _, _, b| {
-            Side::ALL
-                .into_iter()
-                .all(|side| b.part(side).site.recorded().0.parse::<crate::model::Phase>().is_ok())
-        },
-    },
-];
-
-/// The first invariant that a move breaks.
-pub fn broken(before: &World, step: Move, said: &Said, after: &World) -> Option<&'static str> {
-    INVARIANTS.iter().find(|invariant| !(invariant.keeps)(before, step, said, after)).map(|found| found.name)
-}
-
-fn state(world: &World, side: Side) -> &State {
-    world.part(side).engine.state()
-}
-
-fn each(before: &World, after: &World, holds: fn(&State, &State) -> bool) -> bool {
-    Side::ALL.into_iter().all(|side| holds(state(before, side), state(after, side)))
-}
-
-fn one_writer(_: &World, _: Move, _: &Said, after: &World) -> bool {
-    after.was_cut || !Side::ALL.into_iter().all(|side| after.part(side).site.is_writable())
-}
-
-fn proof(before: &World, step: Move, _: &Said, _: &World) -> bool {
-    let (Move::Carry(side, index) | Move::LoseAnswer(side, index)) = step else { return true };
-    let Some(command) = before.part(side).calls.get(usize::from(index)) else { return true };
-    let (ours, other) = (&before.part(side).site, &before.part(side.other()).site);
-    !command.effect.is_destructive() || other.is_writable() && other.database.lsn >= ours.database.lsn
-}
-
-fn by_run(_: &World, _: Move, said: &Said, after: &World) -> bool {
-    said.iter().all(|(side, action)| match action {
-        Action::Perform(command) if command.effect.is_destructive() => {
-            state(after, *side).run.as_ref().is_some_and(|run| run.halted.is_none())
+        impl Rule {
+            /// All of them.
+            pub const ALL: &'static [Self] = &[$(Self::$rule,)*];
+            /// Stable name.
+            pub fn name(self) -> &'static str {
+                match self { $(Self::$rule => $name,)* }
+            }
+            /// The sentence.
+            pub fn says(self) -> &'static str {
+                match self { $(Self::$rule => $says,)* }
+            }
         }
-        Action::Perform(_) | Action::Report(_) => true,
-    })
+    };
 }
 
-fn started(said: &Said) -> impl Iterator<Item = (Side, crate::model::Generation)> + '_ {
-    said.iter().filter_map(|(side, action)| match action {
-        Action::Report(Note::TransitionStarted { generation, .. }) => Some((*side, *generation)),
-        Action::Report(_) | Action::Perform(_) => None,
-    })
+invariants! {
+    OneWriter "one-writer" "never two writable sites, where the assumptions hold (see below)"
+    Proof "proof-before-destruction" "data is deleted only while the other database takes writes, at or past ours, on a later timeline, or a person accepted the loss"
+    ByRun "destruction-by-run" "a deletion is only asked for by a run that nothing has halted"
+    PlannedKeepsAll "planned-move-loses-nothing" "when a consented failback promotes, the other database takes no writes and holds none that this one lacks"
+    GenerationGrows "generation-grows" "no engine forgets a generation, and none runs under one twice"
+    StaleNeverActs "stale-never-acts" "an order of an older generation changes nothing"
+    ConsentOnce "consent-once" "what needs consent begins only by a fresh yes to the outstanding request, each nonce once"
+    ConsentSound "consent-is-sound" "a yes is given idle, in the asked phase, to a newer generation, in time, holding the data or read-only as it implies"
+    VetoHolds "veto-holds" "a no begins nothing"
+    OneRun "one-run" "no run starts while another one goes on"
+    DoneIsDone "done-means-done" "a transition is done only when the database is what it promises"
+    HaltTold "halt-is-told" "a run that halts says so to people"
+    ResumeThere "resume-where-halted" "a resumed run goes on at the step that halted"
+    UnknownStill "unknown-moves-nothing" "resolvers that do not answer, or one alone, cause nothing"
+    OneAutomatic "one-automatic-failover" "automation acts only where it may, on news, and not again before a person acknowledged"
+    SendsInOrder "outbox-in-order" "messages are sent in the order in which they were said"
+    OrderKept "order-not-lost" "an order stays until it is acknowledged, superseded, or a new run begins"
+    HeardOnce "heard-once" "a second copy of a message changes nothing"
+    OnceOnly "once-only" "what must not happen twice is not asked for again after its success was known"
+    RestartKeeps "restart-keeps" "a restart forgets no generation, message, consent, promise or run"
+    SettledTold "settled-is-settled" "settled is said only when the pipeline is over"
+    ComesToRest "rules-come-to-rest" "evaluation ends"
+    SitesAgree "record-and-database-agree" "at rest both records show one phase and both databases are what it says, or a named halt or refusal stands"
+    GoalReached "goal-reached" "without further faults everything accepted comes to its end or to a named halt"
+    OneServes "never-both-demoted" "at rest one site takes writes or a halt or warning says why not; in between both are demoted for a bounded time"
 }
 
-fn not_stale(before: &World, _: Move, said: &Said, _: &World) -> bool {
-    started(said).all(|(side, generation)| generation >= state(before, side).generation)
+/// What was judged about one step of one side.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub struct Judged {
+    /// The first invariant that it breaks.
+    pub bad: Option<Rule>,
+    /// Invariants whose premise held, as bits.
+    pub exercised: u32,
+    /// Landmarks reached.
+    pub landmarks: Vec<String>,
+    /// A person's request for a transition was accepted.
+    pub accepted: bool,
 }
 
-fn one_run(before: &World, _: Move, said: &Said, _: &World) -> bool {
-    started(said).all(|(side, _)| {
-        let over = |run: &crate::rules::state::Run| run.halted.is_some() || run.lane.is_finished();
-        let ended = said.iter().any(|(at, action)| {
-            *at == side && matches!(action, Action::Report(Note::TransitionDone { .. } | Note::Halted { .. }))
-        });
-        ended || state(before, side).run.as_ref().is_none_or(over)
-    })
-}
-
-fn halt_told(before: &World, _: Move, said: &Said, after: &World) -> bool {
-    let halted =
-        |world: &World, side| state(world, side).run.as_ref().is_some_and(|run| run.halted.is_some());
-    Side::ALL.into_iter().all(|side| {
-        halted(before, side)
-            || !halted(after, side)
-            || said
-                .iter()
-                .any(|(at, action)| *at == side && matches!(action, Action::Report(Note::Halted { .. })))
-    })
-}
-
-fn unknown_dns(_: &World, step: Move, said: &Said, _: &World) -> bool {
-    let Move::DnsUnknown(_) = step else { return true };
-    !said.iter().any(|(_, action)| match action {
-        Action::Perform(command) => {
-            !matches!(&command.effect, Effect::SendPeer { message: PeerMessage::Dns { .. }, .. })
+impl Judged {
+    fn check(&mut self, rule: Rule, premise: bool, holds: impl FnOnce() -> bool) {
+        if premise {
+            self.exercised |= 1 << rule as u32;
+            if !holds() && self.bad.is_none() {
+                self.bad = Some(rule);
+            }
         }
-        Action::Report(_) => false,
-    })
+    }
 }
 
-fn order_kept(before: &World, step: Move, said: &Said, after: &World) -> bool {
-    Side::ALL.into_iter().all(|side| {
-        let orders = |world: &World| {
-            let outbox = &state(world, side).outbox;
-            outbox.iter().filter(|entry| matches!(entry.message, PeerMessage::TransitionTo { .. })).count()
+/// One step of a side.
+struct Step<'a> {
+    before: &'a Part,
+    op: Op,
+    given: &'a Given,
+    now: Mono,
+    said: &'a [Action],
+    after: &'a Part,
+}
+
+impl Step<'_> {
+    fn was(&self) -> &State {
+        &self.before.state
+    }
+    fn is(&self) -> &State {
+        &self.after.state
+    }
+    fn commands(&self) -> impl Iterator<Item = &Command> {
+        self.said.iter().filter_map(|action| match action {
+            Action::Perform(command) => Some(command),
+            Action::Report(_) => None,
+        })
+    }
+    fn notes(&self) -> impl Iterator<Item = &Note> {
+        self.said.iter().filter_map(|action| match action {
+            Action::Report(note) => Some(note),
+            Action::Perform(_) => None,
+        })
+    }
+    fn started(&self) -> Option<(&str, crate::model::Generation)> {
+        self.notes().find_map(|note| match note {
+            Note::TransitionStarted { rule, generation, .. } => Some((rule.as_str(), *generation)),
+            _ => None,
+        })
+    }
+    fn heard(&self) -> Option<&PeerMessage> {
+        match self.given {
+            Given::Hear((_, message)) => Some(message),
+            Given::HearCopy => self.before.copy.as_ref().map(|(_, message)| message),
+            _ => None,
+        }
+    }
+    /// Whether what was heard had been heard before.
+    fn repeats(&self) -> bool {
+        let letter = match self.given {
+            Given::Hear(letter) => Some(letter),
+            Given::HearCopy => self.before.copy.as_ref(),
+            _ => None,
         };
-        let sent = matches!(step, Move::Carry(at, _) | Move::KeepCopy(at, _) if at == side);
-        orders(after) >= orders(before) || sent || started(said).any(|(at, _)| at == side)
-    })
+        letter.and_then(|(id, _)| id.as_ref()).is_some_and(|(instance, id)| {
+            self.was().handled.get(instance).is_some_and(|last| id <= last)
+        })
+    }
+}
+
+/// Judges one step of a side; remembers in `after` what later judgements need.
+pub fn judge_part(
+    before: &Part,
+    (op, given, now): (Op, &Given, Mono),
+    said: &[Action],
+    after: &mut Part,
+) -> Judged {
+    let mut judged = Judged::default();
+    let nonce = {
+        let step = Step { before, op, given, now, said, after };
+        rules_of_runs(&mut judged, &step);
+        rules_of_words(&mut judged, &step);
+        rules_of_memory(&mut judged, &step);
+        judged.landmarks.extend(step.said.iter().filter_map(|action| landmark(before.side, action)));
+        judged.accepted = matches!(op, Op::Ask(_))
+            && step.notes().any(|note| matches!(note, Note::Answer { accepted: true, .. }));
+        spent(&step)
+    };
+    remember(after, nonce, said, given);
+    judged
+}
+
+fn spent(step: &Step<'_>) -> Option<String> {
+    let (Some(PeerMessage::Yes { item, .. }), Some(_)) = (step.heard(), step.started()) else { return None };
+    ConsentTag::from_item(item).map(|tag| tag.nonce)
+}
+
+fn remember(after: &mut Part, nonce: Option<String>, said: &[Action], given: &Given) {
+    after.past.spent.extend(nonce);
+    if matches!(given, Given::Dns(Answer::Active)) {
+        after.past.old_news = false;
+    }
+    for action in said {
+        match action {
+            Action::Report(Note::TransitionStarted { rule, generation, transition, .. }) => {
+                after.past.ran = after.past.ran.max(*generation);
+                after.past.once.clear();
+                after.past.refused = false;
+                let home = transition == Transition::ActivePassive.wire()
+                    || transition == Transition::ActivePassiveForce.wire();
+                let by_itself = rule == "failover-by-traffic";
+                after.past.by_itself = by_itself;
+                after.past.automatic &= !(home && !by_itself);
+            }
+            Action::Report(Note::TransitionDone { transition, .. }) => {
+                let goal = transition.parse().ok().and_then(Transition::target);
+                let failed_over = goal == Some(Phase::GolddrPrimary);
+                after.past.automatic |= after.past.by_itself && failed_over;
+                let home = goal == Some(Phase::ActivePassive);
+                after.past.old_news |= home && after.state.automation.traffic_moved;
+            }
+            Action::Report(Note::Refused(refusal)) if refusal.origin == "peer" => after.past.refused = true,
+            Action::Report(Note::Answer { accepted: true, .. }) => {
+                if matches!(given, Given::Ask(index)
+                    if super::part::requests().get(usize::from(*index)) == Some(&OperatorRequest::Acknowledge))
+                {
+                    after.past.automatic = false;
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+fn rules_of_runs(judged: &mut Judged, step: &Step<'_>) {
+    let (was, is) = (step.was(), step.is());
+    let deletes = step.commands().any(|command| command.effect.is_destructive());
+    judged.check(Rule::ByRun, deletes, || is.run.as_ref().is_some_and(|run| run.halted.is_none()));
+    judged.check(Rule::GenerationGrows, is.generation != was.generation || step.started().is_some(), || {
+        let again = step.started().is_some_and(|(_, generation)| {
+            generation <= step.before.past.ran || generation > is.generation
+        });
+        is.generation >= was.generation && !again
+    });
+    judged.check(Rule::OneRun, step.started().is_some(), || {
+        let ended = step
+            .notes()
+            .any(|note| matches!(note, Note::TransitionDone { .. } | Note::Halted { .. }));
+        ended || was.run.as_ref().is_none_or(|run| run.halted.is_some() || run.lane.is_finished())
+    });
+    for note in step.notes() {
+        if let Note::TransitionDone { transition, .. } = note {
+            judged.check(Rule::DoneIsDone, true, || keeps_promise(transition, step.after));
+        }
+    }
+    let halted = |state: &State| state.run.as_ref().is_some_and(|run| run.halted.is_some());
+    judged.check(Rule::HaltTold, !halted(was) && halted(is), || {
+        step.notes().any(|note| matches!(note, Note::Halted { .. }))
+    });
+    let resumed = matches!(step.op, Op::Ask(_)) && halted(was) && !halted(is);
+    if let (true, Some(old), Some(new)) = (resumed, &was.run, &is.run)
+        && old.generation == new.generation
+    {
+        let same = step.commands().all(|command| {
+            let cursor = old.lane.current().map(|step| step.step.name.as_str());
+            cursor == Some(command.step.as_str()) || command.step == "tell-peer"
+        });
+        judged.check(Rule::ResumeThere, true, || new.lane.cursor == old.lane.cursor || same);
+    }
+    judged.check(Rule::OnceOnly, step.commands().any(|command| command.effect.is_once_only()), || {
+        step.commands().all(|command| !is_again(step, command))
+    });
+}
+
+/// What a finished transition promises about the database of its side.
+fn keeps_promise(transition: &str, part: &Part) -> bool {
+    let writable = part.site.is_writable();
+    match (transition.parse(), part.side) {
+        (Ok(Transition::GolddrPrimary | Transition::GolddrMaintenance), Side::Passive) => writable,
+        (Ok(Transition::ActivePassive | Transition::ActivePassiveForce), Side::Active) => writable,
+        (Ok(Transition::GoldStandby), Side::Active)
+        | (Ok(Transition::ActivePassive | Transition::ActivePassiveForce), Side::Passive) => {
+            part.site.database.role == Role::Standby && part.site.database.replicas == 2
+        }
+        _ => true,
+    }
+}
+
+fn is_again(step: &Step<'_>, command: &Command) -> bool {
+    let generation = step.is().run.as_ref().map_or(step.is().generation, |run| run.generation);
+    let known = step.before.past.once.contains(&(generation, command.effect.to_string()));
+    let in_effect = match command.effect {
+        Effect::TriggerPipeline => !matches!(step.is().pipeline.stage, Stage::Starting),
+        Effect::PromoteDatabase => step.after.site.is_writable(),
+        _ => true,
+    };
+    command.effect.is_once_only() && known && in_effect
+}
+
+fn rules_of_words(judged: &mut Judged, step: &Step<'_>) {
+    let (was, is) = (step.was(), step.is());
+    if let Some(PeerMessage::TransitionTo { generation: Some(generation), .. }) = step.heard() {
+        judged.check(Rule::StaleNeverActs, *generation < was.generation, || {
+            is.request == was.request && is.waiting_order == was.waiting_order && step.started().is_none()
+        });
+    }
+    let needs = |rule: &str| matches!(rule, "rebuild-active-asked" | "failback-asked" | "bootstrap-asked");
+    if let Some((rule, generation)) = step.started() {
+        judged.check(Rule::ConsentOnce, needs(rule), || {
+            let Some(PeerMessage::Yes { item, .. }) = step.heard() else { return false };
+            let (Some(tag), Some(ask)) = (ConsentTag::from_item(item), &was.ask) else { return false };
+            let wall = step.after.clock(step.now).wall;
+            ask.nonce == tag.nonce
+                && !step.before.past.spent.contains(&tag.nonce)
+                && tag.generation == generation
+                && generation > was.generation
+                && wall <= tag.expires
+        });
+    }
+    let yes = is.outbox.iter().find_map(|entry| match &entry.message {
+        PeerMessage::Yes { item, .. } if !was.outbox.iter().any(|old| old.id == entry.id) => Some(item),
+        _ => None,
+    });
+    let tag = yes.and_then(|item| ConsentTag::from_item(item));
+    if let Some(tag) = tag.filter(|tag| tag.transition != Transition::TestPingPong.wire()) {
+        judged.check(Rule::ConsentSound, true, || is_sound(step, &tag));
+    }
+    let refused = matches!(step.heard(), Some(PeerMessage::No { .. }));
+    judged.check(Rule::VetoHolds, refused, || step.started().is_none());
+    judged.check(Rule::HeardOnce, step.repeats(), || {
+        let same = (&was.run, &was.request, &was.waiting_order, was.generation, &was.ask)
+            == (&is.run, &is.request, &is.waiting_order, is.generation, &is.ask);
+        same && was.outbox.len() >= is.outbox.len() && was.grant == is.grant
+    });
+    let sent = step.commands().find_map(|command| match command.effect {
+        Effect::SendPeer { id, .. } => Some(id),
+        _ => None,
+    });
+    judged.check(Rule::SendsInOrder, sent.is_some() && is.outbox.len() > 1, || {
+        is.outbox.iter().all(|entry| Some(entry.id) >= sent)
+    });
+    let orders = |state: &State| {
+        state.outbox.iter().filter(|entry| matches!(entry.message, PeerMessage::TransitionTo { .. })).count()
+    };
+    judged.check(Rule::OrderKept, orders(was) > 0, || {
+        let ended = matches!(step.given, Given::Delivered(_, true));
+        orders(is) >= orders(was) || ended || step.started().is_some()
+    });
+}
+
+/// Whether a consent may be given as this side stands.
+fn is_sound(step: &Step<'_>, tag: &ConsentTag) -> bool {
+    let (was, part) = (step.was(), step.after);
+    let shown = part.site.recorded().0;
+    let wall = part.clock(step.now).wall;
+    let granted_now = was.grant.is_none();
+    let (phase, database) = match tag.transition.parse() {
+        Ok(Transition::GoldStandby) => (shown == "golddr-primary", part.site.is_writable()),
+        Ok(Transition::ActivePassive) => (
+            matches!(shown.as_str(), "gold-standby" | "golddr-maintenance" | "independent"),
+            !part.site.is_writable(),
+        ),
+        _ => (true, true),
+    };
+    let in_time = !granted_now || tag.expires >= wall && tag.generation > was.generation;
+    phase && database && in_time && was.run.is_none() && part.site.recorded().1.is_empty()
+}
+
+fn rules_of_memory(judged: &mut Judged, step: &Step<'_>) {
+    let (was, is) = (step.was(), step.is());
+    let unknown = matches!(step.given, Given::Dns(Answer::Silence | Answer::OneLies));
+    judged.check(Rule::UnknownStill, unknown, || {
+        let only_news = step.commands().all(|command| {
+            matches!(&command.effect, Effect::SendPeer { message: PeerMessage::Dns { .. }, .. })
+        });
+        only_news && (was.automation.traffic_moved || !is.automation.traffic_moved)
+    });
+    let by_itself = |state: &State| {
+        state.request.as_ref().is_some_and(|request| request.origin == crate::rules::state::Origin::Automation)
+    };
+    judged.check(Rule::OneAutomatic, by_itself(is) && !by_itself(was), || {
+        let past = &step.before.past;
+        !past.automatic && !past.old_news && !past.quiet
+    });
+    if let Given::Crash(_) = step.given {
+        judged.check(Rule::RestartKeeps, true, || {
+            let ids = |state: &State| state.outbox.iter().map(|entry| entry.id).collect::<Vec<_>>();
+            let run = |state: &State| state.run.as_ref().map(|run| (run.generation, run.lane.cursor));
+            let finished = |state: &State| {
+                let steps = state.run.iter().flat_map(|run| run.lane.steps.iter().skip(run.lane.cursor));
+                steps.filter(|step| step.status == crate::rules::state::StepStatus::Finished).count()
+            };
+            was.generation == is.generation
+                && ids(was) == ids(is)
+                && was.handled == is.handled
+                && was.grant.is_some() == is.grant.is_some()
+                && was.automation.unacknowledged == is.automation.unacknowledged
+                && run(was) == run(is)
+                && finished(was) == finished(is)
+        });
+    }
+    let settled = step.notes().any(|note| matches!(note, Note::Settled { .. }));
+    judged.check(Rule::SettledTold, settled, || is.pipeline.stage == Stage::Idle && is.run.is_none());
+    judged.check(Rule::ComesToRest, !step.said.is_empty(), || {
+        !step.notes().any(
+            |note| matches!(note, Note::Remark { text, .. } if text.contains("did not come to rest")),
+        )
+    });
+}
+
+/// Whether automation may begin anything at all in a mode.
+pub fn may_begin(automation: Automation) -> bool {
+    !matches!(automation, Automation::Off | Automation::Advise)
+}
+
+fn landmark(side: Side, action: &Action) -> Option<String> {
+    match action {
+        Action::Perform(command) if command.effect.is_once_only() => {
+            Some(format!("{side}: {}", command.effect))
+        }
+        Action::Report(Note::TransitionDone { transition, .. }) => Some(format!("{side}: {transition} done")),
+        Action::Report(Note::Halted { transition, step, .. }) => {
+            Some(format!("{side}: {transition} halted at {step}"))
+        }
+        Action::Report(Note::Settled { transition, .. }) => Some(format!("{side}: {transition} settled")),
+        Action::Report(Note::Refused(refusal)) => Some(format!("{side}: refused: {}", refusal.refusal)),
+        Action::Perform(_) | Action::Report(_) => None,
+    }
 }
