@@ -111,7 +111,7 @@ impl Engine {
             application: sense(memory.application, stale, now),
             patroni: self.sense_patroni(now),
             cloud: sense(memory.cloud, stale, now),
-            lapsed: self.peer_lease_lapsed(now),
+            lapsed: self.state.lease.peer_lapsed,
         }
     }
 
