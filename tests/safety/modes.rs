@@ -322,3 +322,15 @@ fn people_are_told_once_when_neither_site_takes_writes_for_too_long() {
         assert_eq!(told, 1, "{side}");
     }
 }
+
+#[test]
+fn a_person_who_moves_a_cut_off_site_waits_for_its_lease_to_end_and_makes_no_second_writer() {
+    let mut pair = self_fencing_pair(false);
+    no_dns(&mut pair);
+    cut_link(&mut pair);
+    pair.run(5_000);
+    pair.ask(Side::Passive, Transition::GolddrPrimary);
+    assert!(pair.run_until(5 * MINUTE, |pair| phase(pair, Side::Passive) == "golddr-primary"));
+    assert!(pair.half(Side::Passive).site.is_writable());
+    assert_eq!(pair.split_brain_ms, 0);
+}
