@@ -4,8 +4,8 @@
 
 use super::Engine;
 use super::database::{Role, concerns, follows, is_writable, role};
-use super::policy::DestructionGate;
 use super::mutant::Mutant;
+use super::policy::{Automation, DestructionGate};
 use super::refusal::Refusal;
 use super::state::{Origin, Run};
 use crate::model::{Mono, Now, PatroniSample, PatroniView, PeerLink, PeerStatus, Phase};
@@ -71,7 +71,10 @@ impl Engine {
     }
 
     pub(super) fn peer_is_fenced(&self, now: Mono) -> bool {
-        self.state.peer.link == PeerLink::Down
+        // A site that fences itself has done so once its lease and the grace are over, and not before.
+        let lost = self.state.peer.link == PeerLink::Down
+            && (self.policy.automation != Automation::SelfFencing || self.state.lease.peer_lapsed);
+        lost
             || self.mutated(Mutant::PeerAlwaysFenced)
             || self.peer_status_now(now).is_some_and(|status| status.writable == Some(false))
     }

@@ -107,6 +107,11 @@ impl Engine {
         }
     }
 
+    /// Whether this process has not looked yet at the database that the step changes.
+    fn has_not_looked(&self, step: &StepRun) -> bool {
+        step.step.done == Done::DatabasePrimary && self.state.patroni.is_none()
+    }
+
     /// Starts, repeats or times out the step's command.
     fn push_on(&mut self, step: &mut StepRun, run: Option<&Run>, now: Now) {
         match step.status {
@@ -121,6 +126,8 @@ impl Engine {
             StepStatus::InFlight { .. } => {}
             StepStatus::Backoff { until } if now.mono < until => {}
             StepStatus::Observing { since } if now.mono.since(since) < OBSERVE_AGAIN_MS => {}
+            // A promotion that may have happened before a restart is looked for before it is asked for again.
+            _ if step.attempt > 0 && self.has_not_looked(step) => {}
             StepStatus::Pending | StepStatus::Backoff { .. } | StepStatus::Observing { .. } => {
                 self.start_try(step, run, now);
             }
@@ -193,6 +200,7 @@ impl Engine {
             Done::DatabaseFenced => self.is_fenced_since(started, now),
             Done::CaughtUp => self.has_replayed(run.and_then(|run| run.catch_up_lsn), now),
             Done::PeerFenced => self.peer_is_fenced(now),
+            Done::WitnessHeld => self.holds_witness_lease(now),
             Done::RecordShows => self.record_shows(&step.step.work),
         }
     }

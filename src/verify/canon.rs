@@ -6,7 +6,7 @@
 
 use super::part::{BASE_MS, Letter, Part};
 use crate::model::{
-    ActionId, Command, ConsentTag, Effect, Mono, PeerMessage, RecordSeen, RecordWrite, Wall,
+    ActionId, Command, ConsentTag, Effect, Mono, PeerMessage, RecordSeen, RecordWrite, Wall, WitnessSample,
 };
 use crate::plan::Failure;
 use crate::plan::limits::GATE_MS;
@@ -20,6 +20,8 @@ const FLOOR_MS: u64 = BASE_MS / 2;
 const MOST_TRIES: u32 = 7;
 /// Pause and attempts of an outbox entry end to grow here.
 const MOST_SENDS: u32 = 6;
+/// A step that has looked at the world for this long asks again.
+const OBSERVED_MS: u64 = 15_000;
 /// An action that no call answers any more.
 const LOST_ACTION: ActionId = ActionId(u64::MAX);
 /// Consents that expired longer ago than this are equal.
@@ -162,6 +164,7 @@ fn state(state: &mut State, policy: &Policy, shift: &Shift, version: &str) {
     if let Some(at) = &mut state.automation.last_begun {
         shift.aged(at, policy.automation_pause_ms);
     }
+    sensors(state, policy, shift);
     for entry in &mut state.outbox {
         shift.mono(&mut entry.not_before);
         if entry.not_before.0 <= BASE_MS {
@@ -200,6 +203,43 @@ fn state(state: &mut State, policy: &Policy, shift: &Shift, version: &str) {
     pipeline(state, policy, shift);
 }
 
+fn sensors(state: &mut State, policy: &Policy, shift: &Shift) {
+    let safety = &policy.safety;
+    let silence = safety.lease_ms + safety.grace_ms + 1;
+    if let Some((_, _, at)) = &mut state.sensors.gslb {
+        shift.aged(at, safety.stale_ms + 1);
+    }
+    if let Some((_, at)) = &mut state.sensors.peer_view {
+        *at = Mono(BASE_MS);
+    }
+    if let Some(at) = &mut state.sensors.peer_heard {
+        shift.aged(at, silence);
+    }
+    if let Some((sample, at)) = &mut state.sensors.witness {
+        shift.aged(at, safety.stale_ms.max(safety.lease_ms) + 1);
+        if let WitnessSample::Answered { asked, .. } = sample {
+            // It has been counted into the lease already.
+            *asked = Mono(BASE_MS);
+        }
+    }
+    let lease = &mut state.lease;
+    if let Some(at) = &mut lease.boot {
+        shift.aged(at, silence);
+    }
+    if let Some(at) = &mut lease.renewed {
+        shift.aged(at, safety.lease_ms + 1);
+    }
+    if let Some((at, _)) = &mut lease.fenced {
+        // Only whether, not since when.
+        *at = Mono(BASE_MS);
+    }
+    if let Some(at) = &mut lease.both_demoted {
+        shift.aged(at, safety.both_demoted_ms);
+    }
+    // A living agent writes it on every event; a dead one's absence is counted by the part.
+    lease.alive_slot = None;
+}
+
 /// Of a step that is behind the cursor only its work is ever looked at again.
 fn finished(step: &mut StepRun) {
     (step.status, step.attempt, step.started, step.last_error) = (StepStatus::Finished, 1, None, None);
@@ -213,7 +253,7 @@ fn under_way(step: &mut StepRun, shift: &Shift) {
             shift.mono(until);
             until.0 = until.0.max(BASE_MS);
         }
-        StepStatus::Observing { since } => shift.mono(since),
+        StepStatus::Observing { since } => shift.aged(since, OBSERVED_MS),
         StepStatus::Pending | StepStatus::Finished => {}
     }
     let patience = match step.step.on_failure {

@@ -6,8 +6,13 @@ use super::store::Store;
 use crate::model::{OperatorRequest, Phase, Side, Transition};
 use crate::rules::policy::Automation;
 
-/// The modes; one more is one line.
-pub const MODES: &[(Automation, &str)] = &[(Automation::Witnessed, "witnessed"), (Automation::Advise, "advise")];
+/// The modes, and whether there is a witness; one more is one line.
+pub const MODES: &[(Automation, bool, &str)] = &[
+    (Automation::Witnessed, false, "witnessed"),
+    (Automation::Advise, false, "advise"),
+    (Automation::SelfFencing, false, "self-fencing"),
+    (Automation::SelfFencing, true, "self-fencing with witness"),
+];
 
 /// Phases from which a search starts, and the requests that lead there without a fault.
 const STARTS: &[(Phase, &[Transition])] = &[
@@ -21,6 +26,8 @@ const STARTS: &[(Phase, &[Transition])] = &[
 pub struct Configuration {
     /// Mode of both sides.
     pub mode: Automation,
+    /// Whether there is a witness.
+    pub witness: bool,
     /// Its name.
     pub name: String,
     /// Phase in which the pair rests at the start.
@@ -38,9 +45,10 @@ pub fn request(transition: Transition) -> u8 {
 /// All of them, with one budget.
 pub fn all(bounds: Bounds) -> Vec<Configuration> {
     let mut list = Vec::new();
-    for (mode, word) in MODES {
+    for (mode, witness, word) in MODES {
         for (from, _) in STARTS {
-            list.push(Configuration { mode: *mode, name: format!("{word} from {from}"), from: *from, bounds });
+            let name = format!("{word} from {from}");
+            list.push(Configuration { mode: *mode, witness: *witness, name, from: *from, bounds });
         }
     }
     list
@@ -49,7 +57,7 @@ pub fn all(bounds: Bounds) -> Vec<Configuration> {
 impl Configuration {
     /// The store and the first world.
     pub fn begin(&self) -> (Store, World) {
-        self.begin_with(Setting::new(self.mode))
+        self.begin_with(Setting::new(self.mode, self.witness))
     }
 
     /// The same with other settings.

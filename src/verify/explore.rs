@@ -23,6 +23,8 @@ const SHARDS: usize = 256;
 const BATCH: usize = 512;
 /// Moves within which a world without faults and requests must come to rest.
 const REST_MOVES: usize = 600;
+/// How many of them a trace shows.
+const TOLD_MOVES: usize = 60;
 
 /// Where a search stops before it closes.
 #[derive(Debug, Clone, Copy)]
@@ -299,12 +301,13 @@ impl Search<'_> {
     fn tell(&self, bad: &Bad) -> Vec<String> {
         let (mut world, mut lines) = (self.start, Vec::new());
         for step in self.path(bad.at).into_iter().chain(bad.step) {
-            let mut acted = Vec::new();
-            world = world.after(self.store, step, &mut acted);
-            lines.push(format!("{step:?}"));
-            for one in acted {
-                let said = self.store.explain(one.before, one.op);
-                lines.extend(said.iter().map(|action| word(one.side, action)));
+            self.tell_move(&mut world, step, &mut lines);
+        }
+        if bad.step.is_none() && !bad.what.starts_with("panic") {
+            lines.push("from here nobody interferes:".to_owned());
+            for _ in 0..TOLD_MOVES {
+                let step = world.fair_move(self.store);
+                self.tell_move(&mut world, step, &mut lines);
             }
         }
         for side in Side::ALL {
@@ -320,6 +323,16 @@ impl Search<'_> {
             ));
         }
         lines
+    }
+
+    fn tell_move(&self, world: &mut World, step: Move, lines: &mut Vec<String>) {
+        let mut acted = Vec::new();
+        *world = world.after(self.store, step, &mut acted);
+        lines.push(format!("{step:?}"));
+        for one in acted {
+            let said = self.store.explain(one.before, one.op);
+            lines.extend(said.iter().map(|action| word(one.side, action)));
+        }
     }
 }
 

@@ -1,10 +1,11 @@
 //! What the world needs to know of a part to go on: calls, role, deadlines, what it tells the other side.
 
-use super::part::{Letter, Part, Setting, requests};
+use super::part::{Answer, Letter, Part, Setting, requests};
 use super::site::Role;
 use crate::model::{
     Effect, Mono, OperatorRequest, PatroniSample, PeerLink, PeerStatus, RecordSeen, Side, Transition,
 };
+use crate::rules::policy::Automation;
 
 /// Numbers for letters and heartbeats.
 pub trait Names {
@@ -71,8 +72,16 @@ pub struct Face {
     pub rest: Rest,
     /// Milliseconds ahead by the wall.
     pub skew_ms: i64,
-    /// Whether the resolvers' last answer named the passive site.
-    pub moved: bool,
+    /// What its resolvers answer.
+    pub resolves: Answer,
+    /// Whether it fences itself when it is alone.
+    pub self_fencing: bool,
+    /// Whether it has decided to fence itself.
+    pub fencing: bool,
+    /// Whether the run under way stopped waiting for the old primary to be fenced.
+    pub waited_out: bool,
+    /// Whether it should hold the witness's lease.
+    pub wants_lease: Option<bool>,
 }
 
 /// Who is behind a promotion.
@@ -84,7 +93,7 @@ pub enum Promoter {
     Automation,
     /// A person, by an ordinary transition.
     Person,
-    /// A person, by force: `active-passive-force`.
+    /// A person, by force, or to detach the passive site for maintenance: two databases take writes by intent.
     Force,
     /// A consented failback.
     Consent,
@@ -150,7 +159,11 @@ impl Face {
             phase: phase(part),
             rest: rest(part),
             skew_ms: part.skew_ms,
-            moved: state.automation.traffic_moved,
+            resolves: part.resolves,
+            self_fencing: engine.policy().automation == Automation::SelfFencing,
+            fencing: state.lease.fenced.is_some(),
+            waited_out: part.past.waited_out,
+            wants_lease: engine.wants_witness_lease(),
         }
     }
 }
@@ -178,12 +191,10 @@ fn promoter(part: &Part) -> Promoter {
     use crate::rules::state::Origin;
     let Some(run) = &part.state.run else { return Promoter::Nobody };
     match (run.transition, run.origin) {
-        (Transition::ActivePassiveForce, _) => Promoter::Force,
+        (Transition::ActivePassiveForce | Transition::GolddrMaintenance, _) => Promoter::Force,
         (Transition::ActivePassive, _) => Promoter::Consent,
-        (Transition::GolddrPrimary | Transition::GolddrMaintenance, Origin::Automation) => {
-            Promoter::Automation
-        }
-        (Transition::GolddrPrimary | Transition::GolddrMaintenance, _) => Promoter::Person,
+        (Transition::GolddrPrimary, Origin::Automation) => Promoter::Automation,
+        (Transition::GolddrPrimary, _) => Promoter::Person,
         _ => Promoter::Nobody,
     }
 }

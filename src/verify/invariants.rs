@@ -7,7 +7,7 @@
 use super::part::{Answer, Given, Part};
 use super::store::Op;
 use crate::model::{
-    Action, Command, ConsentTag, Effect, Mono, Note, OperatorRequest, PeerMessage, Phase, Side, Transition,
+    Action, Command, ConsentTag, Effect, Mono, Note, OperatorRequest, PeerLink, PeerMessage, Phase, Side, Transition,
 };
 use crate::rules::pipeline::Stage;
 use crate::rules::policy::Automation;
@@ -41,13 +41,14 @@ invariants! {
     Proof "proof-before-destruction" "data is deleted only while the other database takes writes, at or past ours, on a later timeline, or a person accepted the loss"
     ByRun "destruction-by-run" "a deletion is only asked for by a run that nothing has halted"
     PlannedKeepsAll "planned-move-loses-nothing" "when a consented failback promotes, the other database takes no writes and holds none that this one lacks"
-    GenerationGrows "generation-grows" "no engine forgets a generation, and none runs under one twice"
+    GenerationGrows "generation-grows" "no engine forgets a generation, and none begins a run of its own under one twice"
     StaleNeverActs "stale-never-acts" "an order of an older generation changes nothing"
     ConsentOnce "consent-once" "what needs consent begins only by a fresh yes to the outstanding request, each nonce once"
     ConsentSound "consent-is-sound" "a yes is given idle, in the asked phase, to a newer generation, in time, holding the data or read-only as it implies"
     VetoHolds "veto-holds" "a no begins nothing"
     OneRun "one-run" "no run starts while another one goes on"
     DoneIsDone "done-means-done" "a transition is done only when the database is what it promises"
+    FenceAwaited "fence-is-awaited" "a failover promotes only after the old primary was seen read-only or lost, or a person's whole wait is over"
     HaltTold "halt-is-told" "a run that halts says so to people"
     ResumeThere "resume-where-halted" "a resumed run goes on at the step that halted"
     UnknownStill "unknown-moves-nothing" "resolvers that do not answer, or one alone, cause nothing"
@@ -180,7 +181,7 @@ fn remember(after: &mut Part, nonce: Option<String>, said: &[Action], given: &Gi
             Action::Report(Note::TransitionStarted { rule, generation, transition, .. }) => {
                 after.past.ran = after.past.ran.max(*generation);
                 after.past.once.clear();
-                after.past.refused = false;
+                (after.past.refused, after.past.waited_out) = (false, false);
                 let home = transition == Transition::ActivePassive.wire()
                     || transition == Transition::ActivePassiveForce.wire();
                 let by_itself = rule == "failover-by-traffic";
@@ -193,6 +194,9 @@ fn remember(after: &mut Part, nonce: Option<String>, said: &[Action], given: &Gi
                 after.past.automatic |= after.past.by_itself && failed_over;
                 let home = goal == Some(Phase::ActivePassive);
                 after.past.old_news |= home && after.state.automation.traffic_moved;
+            }
+            Action::Report(Note::StepDone { step, how, .. }) if step == "await-peer-fenced" => {
+                after.past.waited_out = how == "not-done";
             }
             Action::Report(Note::Refused(refusal)) if refusal.origin == "peer" => after.past.refused = true,
             Action::Report(Note::Answer { accepted: true, .. }) => {
@@ -212,8 +216,11 @@ fn rules_of_runs(judged: &mut Judged, step: &Step<'_>) {
     let deletes = step.commands().any(|command| command.effect.is_destructive());
     judged.check(Rule::ByRun, deletes, || is.run.as_ref().is_some_and(|run| run.halted.is_none()));
     judged.check(Rule::GenerationGrows, is.generation != was.generation || step.started().is_some(), || {
+        // Both sites may begin at once and choose the same number; who hears the other's order then obeys it.
+        let ordered = is.run.as_ref().is_some_and(|run| run.origin == crate::rules::state::Origin::Peer);
         let again = step.started().is_some_and(|(_, generation)| {
-            generation <= step.before.past.ran || generation > is.generation
+            let ran = step.before.past.ran;
+            generation < ran || generation == ran && !ordered || generation > is.generation
         });
         is.generation >= was.generation && !again
     });
@@ -226,6 +233,13 @@ fn rules_of_runs(judged: &mut Judged, step: &Step<'_>) {
     for note in step.notes() {
         if let Note::TransitionDone { transition, .. } = note {
             judged.check(Rule::DoneIsDone, true, || keeps_promise(transition, step.after));
+        }
+    }
+    for note in step.notes() {
+        if let Note::StepDone { step: name, how, .. } = note
+            && name == "await-peer-fenced"
+        {
+            judged.check(Rule::FenceAwaited, true, || fence_awaited(step, how));
         }
     }
     let halted = |state: &State| state.run.as_ref().is_some_and(|run| run.halted.is_some());
@@ -245,6 +259,19 @@ fn rules_of_runs(judged: &mut Judged, step: &Step<'_>) {
     judged.check(Rule::OnceOnly, step.commands().any(|command| command.effect.is_once_only()), || {
         step.commands().all(|command| !is_again(step, command))
     });
+}
+
+/// Whether the wait for the old primary ended as it may.
+fn fence_awaited(step: &Step<'_>, how: &str) -> bool {
+    let (was, peer) = (step.was(), &step.is().peer);
+    if how == "not-done" {
+        let waiting = was.run.as_ref().filter(|run| !run.facts.automatic).and_then(|run| run.lane.current());
+        return waiting.is_some_and(|waiting| {
+            waiting.started.is_some_and(|since| step.now.since(since) >= waiting.step.limit_ms)
+        });
+    }
+    let read_only = peer.status.as_ref().is_some_and(|(status, _)| status.writable == Some(false));
+    read_only || peer.link == PeerLink::Down
 }
 
 /// What a finished transition promises about the database of its side.
@@ -276,7 +303,8 @@ fn rules_of_words(judged: &mut Judged, step: &Step<'_>) {
     let (was, is) = (step.was(), step.is());
     if let Some(PeerMessage::TransitionTo { generation: Some(generation), .. }) = step.heard() {
         judged.check(Rule::StaleNeverActs, *generation < was.generation, || {
-            is.request == was.request && is.waiting_order == was.waiting_order && step.started().is_none()
+            // It may wait until it can be judged.
+            is.request == was.request && step.started().is_none()
         });
     }
     let needs = |rule: &str| matches!(rule, "rebuild-active-asked" | "failback-asked" | "bootstrap-asked");
@@ -385,7 +413,7 @@ fn rules_of_memory(judged: &mut Judged, step: &Step<'_>) {
 
 /// Whether automation may begin anything at all in a mode.
 pub fn may_begin(automation: Automation) -> bool {
-    !matches!(automation, Automation::Off | Automation::Advise)
+    automation.acts_alone()
 }
 
 fn landmark(side: Side, action: &Action) -> Option<String> {

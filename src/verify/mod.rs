@@ -14,5 +14,7 @@ pub mod model;
 pub mod pair;
 pub mod pair_rules;
 pub mod part;
+pub mod settings;
 pub mod site;
 pub mod store;
+pub mod witness;

@@ -9,10 +9,12 @@ use super::face::{Call, Face, Promoter};
 use super::part::{Answer, BASE_MS, Part, Setting, requests};
 use super::site::Role;
 use super::store::{Op, Stage, Store};
-use crate::model::{Mono, PeerLink, Side};
+use crate::model::{LeaseHolder, Mono, PeerLink, Side};
 
 /// A look at the world comes at least this often while there is something to see.
 const LOOK_MS: u32 = 1_000;
+/// How long the witness's lease lasts: lease and grace.
+const WITNESS_MS: u32 = 45_000;
 /// How far a wall clock jumps: more than a consent lasts.
 pub const SKEW_MS: i32 = 60_000;
 
@@ -49,7 +51,9 @@ pub enum Move {
     Start(Side),
     /// The way from this side to the other is cut.
     Cut(Side),
-    /// Both ways work again.
+    /// The way from this side to the witness is cut.
+    Blind(Side),
+    /// All ways work again.
     Heal,
     /// A round of look-ups at one side, or at both.
     Dns(Option<Side>, Answer),
@@ -76,6 +80,10 @@ pub struct World {
     pub left: Bounds,
     /// Ways that are cut, agents that are down, and what the path has seen.
     pub flags: u8,
+    /// There is a witness.
+    pub witnessed: bool,
+    /// The witness's lease: milliseconds left and side, see [`World::holder`].
+    pub lease: u32,
 }
 
 /// The way from a side is cut.
@@ -90,6 +98,13 @@ pub fn down(side: Side) -> u8 {
 pub const EXCUSED: u8 = 16;
 /// A person asked for a transition.
 pub const ASKED: u8 = 32;
+/// The way from a side to the witness is cut.
+pub fn blind(side: Side) -> u8 {
+    64 << side as u8
+}
+
+/// Every way that may be cut.
+const CUTS: u8 = 0b1100_0011;
 
 /// Something that happened to one side during a move.
 #[derive(Debug, Clone, Copy)]
@@ -157,7 +172,8 @@ impl World {
             store.make_canonical(&mut part, Mono(BASE_MS));
             store.keep(part)
         };
-        let mut world = Self { parts: Side::ALL.map(part), left: bounds, flags: 0 };
+        let witnessed = store.setting.policies[0].safety.witness;
+        let mut world = Self { parts: Side::ALL.map(part), left: bounds, flags: 0, witnessed, lease: 0 };
         let mut acted = Vec::new();
         for step in [Move::Time, Move::Dns(None, Answer::Active), Move::Time] {
             world = world.after(store, step, &mut acted);
@@ -195,7 +211,7 @@ impl World {
 
     /// The move of a world in which nobody interferes.
     pub fn fair_move(&self, store: &Store) -> Move {
-        if self.has(cut(Side::Active) | cut(Side::Passive)) {
+        if self.has(CUTS) {
             return Move::Heal;
         }
         for side in Side::ALL {
@@ -248,7 +264,7 @@ impl World {
                 let asks = (0..requests_len()).filter(|index| face.asks >> index & 1 == 1);
                 moves.extend(asks.map(|index| Move::Ask(side, index)));
             }
-            if face.moved {
+            if face.resolves != Answer::Active {
                 moves.push(Move::Dns(Some(side), Answer::Active));
             }
             if faulty {
@@ -261,7 +277,7 @@ impl World {
                 moves.push(Move::Slow);
             }
         }
-        if self.has(cut(Side::Active) | cut(Side::Passive)) {
+        if self.has(CUTS) {
             moves.push(Move::Heal);
         }
         if idle {
@@ -271,7 +287,12 @@ impl World {
 
     fn faults(&self, side: Side, face: &Face, moves: &mut Vec<Move>) {
         moves.push(Move::Crash(side, None));
-        moves.extend([Answer::Passive, Answer::OneLies, Answer::Silence].map(|said| Move::Dns(Some(side), said)));
+        let odd = [Answer::Passive, Answer::OneLies, Answer::Silence];
+        let odd = odd.into_iter().filter(|answer| *answer != face.resolves);
+        moves.extend(odd.map(|said| Move::Dns(Some(side), said)));
+        if self.witnessed && !self.has(blind(side)) {
+            moves.push(Move::Blind(side));
+        }
         if !self.has(cut(side)) {
             moves.push(Move::Cut(side));
         }
@@ -295,6 +316,12 @@ impl World {
         if acted.iter().any(|one| store.judged(one.judged).accepted) {
             world.flags |= ASKED;
         }
+        let faces = Side::ALL.map(|side| world.face(store, side));
+        let few = !(faces[0].writable && faces[1].writable);
+        if few && faces.iter().all(|face| !face.promoting && !face.calls.contains(&Call::Promote)) {
+            // Whatever a person or the mode accepted is over.
+            world.flags &= !EXCUSED;
+        }
         world
     }
 
@@ -307,6 +334,7 @@ impl World {
             | Move::KeepCopy(..)
             | Move::Crash(..)
             | Move::Cut(_)
+            | Move::Blind(_)
             | Move::FailRun(_)
             | Move::Skew(..)
             | Move::Slow
@@ -324,7 +352,10 @@ impl World {
             Move::Carry(side, index) => self.carry(stage, side, index, true),
             Move::LoseAnswer(side, index) => self.carry(stage, side, index, false),
             Move::Fail(side, index) => stage.act(side, Op::Fail(index)),
-            Move::Hang(side, index, applied) => stage.act(side, Op::Hang(index, applied)),
+            Move::Hang(side, index, applied) => {
+                self.excuse_call(stage, side, index);
+                stage.act(side, Op::Hang(index, applied));
+            }
             Move::KeepCopy(side, index) => {
                 if let Some(Call::Letter(letter)) = stage.face(side).calls.get(usize::from(index)).copied() {
                     stage.act(side.other(), Op::Keep(letter));
@@ -333,15 +364,19 @@ impl World {
             }
             Move::HearCopy(side) => stage.act(side, Op::HearCopy),
             Move::Crash(side, applied) => {
+                if let Some(index) = applied {
+                    self.excuse_call(stage, side, index);
+                }
                 self.flags |= down(side);
                 stage.act(side, Op::Crash(applied));
             }
             Move::Start(side) => {
                 self.flags &= !down(side);
-                stage.act(side, Op::Observe);
+                stage.act(side, Op::Start);
             }
+            Move::Blind(side) => self.flags |= blind(side),
             Move::Cut(side) => self.flags |= cut(side),
-            Move::Heal => self.flags &= !(cut(Side::Active) | cut(Side::Passive)),
+            Move::Heal => self.flags &= !CUTS,
             Move::Dns(Some(side), answer) => stage.act(side, Op::Dns(answer)),
             Move::Dns(None, answer) => {
                 for side in Side::ALL.into_iter().filter(|side| !self.has(down(*side))) {
@@ -375,17 +410,22 @@ impl World {
         }
     }
 
+    fn excuse_call(&mut self, stage: &dyn Stage, side: Side, index: u8) {
+        if stage.face(side).calls.get(usize::from(index)) == Some(&Call::Promote) {
+            self.excuse(stage, side);
+        }
+    }
+
     /// Whether the assumptions take this promotion out of what `one-writer` promises.
     fn excuse(&mut self, stage: &dyn Stage, side: Side) {
         let (here, there) = (stage.face(side), stage.face(side.other()));
-        let unreachable = here.link == PeerLink::Down;
-        let by_person = match here.promoter {
-            Promoter::Force => true,
-            // A person's failover goes on after its wait, whatever the old primary does.
-            Promoter::Person => self.has(ASKED),
-            Promoter::Automation | Promoter::Consent | Promoter::Nobody => false,
-        };
-        if there.writable && (unreachable || by_person) {
+        // A3: nobody can fence a site that nobody can reach, unless it fences itself.
+        let unreachable = here.link == PeerLink::Down && !here.self_fencing;
+        // A1 and A2: its agent is dead, or its fence takes longer than the grace.
+        let cannot_fence = here.self_fencing && (self.has(down(side.other())) || there.fencing);
+        // A6: a person's failover goes on after its wait, and force does not wait.
+        let by_person = here.promoter == Promoter::Force || here.promoter == Promoter::Person && here.waited_out;
+        if there.writable && (unreachable || cannot_fence || by_person) {
             self.flags |= EXCUSED;
         }
     }
@@ -416,6 +456,7 @@ impl World {
         };
         // Everybody has looked just before a deadline strikes.
         let before = span.saturating_sub(1);
+        self.pass_lease(span);
         for side in Side::ALL {
             stage.act(side, Op::Pass(before));
         }
@@ -428,7 +469,7 @@ impl World {
         }
     }
 
-    fn look(&self, stage: &mut dyn Stage, heard: bool) {
+    fn look(&mut self, stage: &mut dyn Stage, heard: bool) {
         for (side, other) in [(Side::Active, Side::Passive), (Side::Passive, Side::Active)] {
             let follow = follows(&stage.face(side), &stage.face(other), heard);
             if let Some((timeline, lsn)) = follow {
@@ -438,14 +479,48 @@ impl World {
         for side in Side::ALL.into_iter().filter(|side| !self.has(down(*side))) {
             stage.act(side, Op::Observe);
         }
-        for side in Side::ALL.into_iter().filter(|side| !self.has(down(*side))) {
+        for side in Side::ALL {
+            if self.has(down(side)) {
+                continue;
+            }
             let status = stage.face(side.other()).status;
             if heard {
                 stage.act(side, Op::Status(status));
             } else if stage.face(side).link != PeerLink::Down {
                 stage.act(side, Op::Lost);
             }
+            if self.witnessed {
+                let holder = self.ask_witness(side, stage.face(side).wants_lease);
+                stage.act(side, Op::Witness(holder));
+            }
         }
+    }
+
+    /// Who holds the witness's lease.
+    pub fn holder(&self) -> Option<Side> {
+        (self.lease > 1).then_some(if self.lease & 1 == 0 { Side::Active } else { Side::Passive })
+    }
+
+    fn pass_lease(&mut self, ms: u32) {
+        self.lease = if (self.lease >> 1) > ms { self.lease - (ms << 1) } else { 0 };
+    }
+
+    /// One look of a side at the witness, as `adapters::witness` makes it.
+    fn ask_witness(&mut self, side: Side, wanted: Option<bool>) -> Option<LeaseHolder> {
+        if self.has(blind(side)) {
+            return None;
+        }
+        match (self.holder(), wanted) {
+            (None, Some(true)) => self.lease = WITNESS_MS << 1 | side as u32,
+            (Some(holder), Some(true)) if holder == side => self.lease = WITNESS_MS << 1 | side as u32,
+            (Some(holder), Some(false)) if holder == side => self.lease = 0,
+            _ => {}
+        }
+        Some(match self.holder() {
+            Some(holder) if holder == side => LeaseHolder::Us,
+            Some(_) => LeaseHolder::Peer,
+            None => LeaseHolder::Nobody,
+        })
     }
 }
 

@@ -6,14 +6,14 @@
 use super::pair::{EPOCH_MS, policy};
 use super::site::Site;
 use crate::model::{
-    Action, Command, Detail, DnsSample, Effect, Event, FailureKind, Generation, Mono, Now, OperatorRequest,
-    OutboxId, Outcome, PeerMessage, PeerStatus, PipelineRunSeen, ResolverAnswer, RunEvent, Side, Transition,
-    Wall,
+    Action, ActionId, Command, Detail, DnsSample, Effect, Event, FailureKind, Generation, LeaseHolder, Mono, Now,
+    OperatorRequest, OutboxId, Outcome, PeerMessage, PeerStatus, PipelineRunSeen, ResolverAnswer, RunEvent,
+    Side, Transition, Wall, WitnessSample,
 };
 use crate::rules::Engine;
 use crate::rules::mutant::Mutant;
 use crate::rules::policy::{Automation, Policy};
-use crate::rules::state::State;
+use crate::rules::state::{State, StepStatus};
 
 /// The moment at which every canonical part stands.
 pub const BASE_MS: u64 = 1 << 50;
@@ -29,13 +29,14 @@ pub struct Setting {
 
 impl Setting {
     /// The settings that the checker uses in a mode: fencing and promote-first on, two members, no portal, short waits.
-    pub fn new(automation: Automation) -> Self {
+    pub fn new(automation: Automation, witness: bool) -> Self {
         let policies = Side::ALL.map(|side| {
             let mut settings = policy(side);
             settings.automation = automation;
             (settings.fence_old_primary, settings.promote_first) = (true, true);
             (settings.portal, settings.database_replicas) = (false, 2);
             settings.dns.agree_samples = 1;
+            settings.safety.witness = witness;
             settings
         });
         Self { policies, mutant: None }
@@ -71,6 +72,8 @@ pub struct Past {
     pub old_news: bool,
     /// The peer's order or question was refused here since the last run.
     pub refused: bool,
+    /// The run under way stopped waiting for the old primary to be fenced.
+    pub waited_out: bool,
     /// Automation may not begin anything in this mode.
     pub quiet: bool,
     /// Highest generation under which a run began here.
@@ -96,6 +99,10 @@ pub struct Part {
     pub starts: u8,
     /// Pipeline runs whose end was told.
     pub ended: u32,
+    /// What its resolvers answer.
+    pub resolves: Answer,
+    /// Milliseconds for which its agent has been dead; `None` = it lives.
+    pub dead_ms: Option<u64>,
     /// What the invariants remember.
     pub past: Past,
 }
@@ -132,14 +139,18 @@ pub enum Given {
     HearCopy,
     /// The agent dies; the call of this index takes effect all the same.
     Crash(Option<u8>),
-    /// Own record, database and pipeline are looked at.
+    /// The agent starts again.
+    Start,
+    /// Own record, database, resolvers and pipeline are looked at.
     Observe,
+    /// A look at the witness; `None` = it does not answer.
+    Witness(Option<LeaseHolder>),
     /// A heartbeat is answered.
     Status(PeerStatus),
     /// Heartbeats are lost.
     Lost,
-    /// Time has passed; the site changes by itself.
-    Pass,
+    /// So many milliseconds have passed; the site changes by itself.
+    Pass(u64),
     /// The engine is woken by its deadline.
     Tick,
     /// The standby holds what its source has written.
@@ -187,6 +198,8 @@ impl Part {
             skew_ms: 0,
             starts: 0,
             ended: 0,
+            resolves: Answer::Active,
+            dead_ms: None,
             past: Past::default(),
         }
     }
@@ -236,14 +249,24 @@ impl Part {
                 self.crash(setting, *applied, now);
                 Vec::new()
             }
+            Given::Start => self.start(setting, now),
             Given::Observe => self.observe(setting, now),
+            Given::Witness(holder) => {
+                let answered = |holder| WitnessSample::Answered { holder, asked: now };
+                let sample = holder.map_or(WitnessSample::Unknown("no answer".to_owned()), answered);
+                self.feed(setting, [Event::Witness(sample)], now)
+            }
             Given::Status(status) => {
                 let up = Event::PeerLink { up: true, reason: String::new() };
-                self.feed(setting, [up, Event::PeerStatus(status.clone())], now)
+                let answered = Event::PeerAnswered { asked: now };
+                self.feed(setting, [answered, up, Event::PeerStatus(status.clone())], now)
             }
             Given::Lost => self.feed(setting, [Event::PeerLink { up: false, reason: String::new() }], now),
-            Given::Pass => {
+            Given::Pass(ms) => {
                 self.site.advance(now);
+                let slot_ms = (setting.policies[self.side as usize].safety.lease_ms / 2).max(1);
+                // Whole slots only: absences of more than three are equal, and the phase of the clock is left out.
+                self.dead_ms = self.dead_ms.map(|dead| (dead + ms).min(slot_ms * 4));
                 Vec::new()
             }
             Given::Tick => self.feed(setting, [Event::Tick], now),
@@ -295,7 +318,8 @@ impl Part {
     fn carry(&mut self, setting: &Setting, index: u8, answered: bool, now: Mono) -> Vec<Action> {
         let command = self.calls.remove(usize::from(index));
         let outcome = self.apply(&command, now);
-        if answered && matches!(outcome, Outcome::Done(_)) && command.effect.is_once_only() {
+        let known = answered && matches!(outcome, Outcome::Done(_)) && self.awaits(command.id);
+        if known && command.effect.is_once_only() {
             let generation = self.state.run.as_ref().map_or(self.state.generation, |run| run.generation);
             self.past.once.push((generation, command.effect.to_string()));
         }
@@ -307,6 +331,14 @@ impl Part {
             said.extend(self.feed(setting, [seen], now));
         }
         said
+    }
+
+    /// Whether the engine still waits for the outcome of a command.
+    fn awaits(&self, id: ActionId) -> bool {
+        let state = &self.state;
+        let lanes = state.run.iter().map(|run| &run.lane).chain(&state.followup).chain([&state.chores]);
+        let mut steps = lanes.flat_map(|lane| &lane.steps).chain(&state.beside);
+        steps.any(|step| matches!(step.status, StepStatus::InFlight { action, .. } if action == id))
     }
 
     fn end_call(&mut self, setting: &Setting, index: u8, outcome: Outcome, now: Mono) -> Vec<Action> {
@@ -321,6 +353,7 @@ impl Part {
         }
         self.calls.clear();
         self.starts += 1;
+        self.dead_ms = Some(0);
         self.state = self.state.durable().after_restart(now);
         match setting.mutant {
             Some(Mutant::ForgetsJournal) => {
@@ -332,7 +365,16 @@ impl Part {
         }
     }
 
+    fn start(&mut self, setting: &Setting, now: Mono) -> Vec<Action> {
+        let slot_ms = (setting.policies[self.side as usize].safety.lease_ms / 2).max(1);
+        let dead = self.dead_ms.take().unwrap_or_default();
+        let slot = self.clock(now).wall.0 / slot_ms;
+        self.state.lease.alive_slot = Some(slot - dead / slot_ms);
+        self.observe(setting, now)
+    }
+
     fn resolve(&mut self, setting: &Setting, answer: Answer, now: Mono) -> Vec<Action> {
+        self.resolves = answer;
         let one = |last: u8| ResolverAnswer::Addresses([std::net::IpAddr::from([10, 0, 0, last])].into());
         let silent = || ResolverAnswer::Unknown("time-out".to_owned());
         let answers = (0..3).map(|index| {
@@ -352,6 +394,7 @@ impl Part {
         let record = Event::Record(self.site.record_seen());
         let patroni = Event::Patroni(self.site.patroni_seen());
         let mut said = self.feed(setting, [record, patroni], now);
+        said.extend(self.resolve(setting, self.resolves, now));
         if self.site.runs > self.ended {
             self.ended = self.site.runs;
             let succeeded = self.site.failing_runs == 0;

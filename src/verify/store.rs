@@ -142,8 +142,12 @@ pub enum Op {
     HearCopy,
     /// [`Given::Crash`].
     Crash(Option<u8>),
+    /// [`Given::Start`].
+    Start,
     /// [`Given::Observe`].
     Observe,
+    /// [`Given::Witness`].
+    Witness(Option<crate::model::LeaseHolder>),
     /// [`Given::Status`].
     Status(u32),
     /// [`Given::Lost`].
@@ -284,10 +288,12 @@ impl Store {
             Op::Keep(letter) => Given::Keep(self.letters.get(letter).clone()),
             Op::HearCopy => Given::HearCopy,
             Op::Crash(applied) => Given::Crash(applied),
+            Op::Start => Given::Start,
             Op::Observe => Given::Observe,
+            Op::Witness(holder) => Given::Witness(holder),
             Op::Status(status) => Given::Status(self.statuses.get(status).clone()),
             Op::Lost => Given::Lost,
-            Op::Pass(_) => Given::Pass,
+            Op::Pass(ms) => Given::Pass(u64::from(ms)),
             Op::Tick => Given::Tick,
             Op::Follow(timeline, lsn) => Given::Follow(u64::from(timeline), u64::from(lsn)),
             Op::Write => Given::Write,
