@@ -7,7 +7,9 @@ use super::{fail, say};
 use crate::verify::configurations::all;
 use crate::verify::explore::{Findings, Limits, explore};
 use crate::verify::invariants::Rule;
+use crate::rules::mutant::Mutant;
 use crate::verify::model::Bounds;
+use crate::verify::mutants::{searches, try_mutant};
 
 /// `verify`.
 pub(super) fn verify(bounds: Bounds, states: usize, seconds: u64, workers: usize) -> ExitCode {
@@ -59,6 +61,36 @@ pub(super) fn verify(bounds: Bounds, states: usize, seconds: u64, workers: usize
         total.demoted_ms / 1000
     ));
     if total.closed { ExitCode::SUCCESS } else { fail("the search ended at a limit before it closed") }
+}
+
+/// `verify --mutants`: every seeded fault until an invariant breaks.
+pub(super) fn mutants(seconds_each: u64, workers: usize, only: Option<&str>) -> ExitCode {
+    let searches = searches();
+    let chosen: Vec<Mutant> = Mutant::ALL
+        .iter()
+        .copied()
+        .filter(|mutant| only.is_none_or(|name| format!("{mutant:?}").eq_ignore_ascii_case(name)))
+        .collect();
+    let (mut killed, mut states) = (0, 0);
+    for mutant in &chosen {
+        let limits = Limits { states: 3_000_000, time: Duration::from_secs(seconds_each), workers };
+        let trial = try_mutant(*mutant, &searches, limits);
+        states += trial.states;
+        let fate = match &trial.killed {
+            Some((name, depth)) => {
+                killed += 1;
+                format!("killed by {name} at depth {depth} ({})", trial.search)
+            }
+            None => format!("SURVIVES (last: {})", trial.search),
+        };
+        let took = trial.took.as_secs_f64();
+        say(&format!("{:<24} {}: {fate}, {} states, {took:.1} s", format!("{mutant:?}"), mutant.says(), trial.states));
+        if only.is_some() {
+            say(&trial.trace.join("\n"));
+        }
+    }
+    say(&format!("{killed} of {} killed, {states} states", chosen.len()));
+    if killed == chosen.len() { ExitCode::SUCCESS } else { fail("a fault survives") }
 }
 
 /// Peak resident memory of this process; 0 where the system does not tell.

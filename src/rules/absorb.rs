@@ -98,12 +98,16 @@ impl Engine {
             self.report(Note::PatroniChanged { role: told.0.clone(), concerns: told.1.clone() });
             self.state.patroni_told = Some(told);
         }
-        let lsn = match &sample {
-            PatroniSample::Seen(view) => view.lsn,
-            PatroniSample::Unknown(_) => None,
+        let (lsn, timeline) = match &sample {
+            PatroniSample::Seen(view) => (view.lsn, view.timeline),
+            PatroniSample::Unknown(_) => (None, None),
         };
         if let Some(run) = self.state.run.as_mut().filter(|run| !run.has_stopped_database()) {
             run.local_lsn = run.local_lsn.max(lsn);
+            // A rebuild that began before the database was seen compares timelines all the same.
+            if run.timeline_before.is_none() && run.destroys_data_later() {
+                run.timeline_before = timeline;
+            }
         }
         self.state.patroni = Some((sample, now.mono));
         self.measure_lag(now);

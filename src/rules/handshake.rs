@@ -66,7 +66,9 @@ impl Engine {
         if let Some(phase) = self.state.phase() {
             let text = format!("{}: {}", refusal.name(), refusal.why());
             self.state.annotated = true;
-            self.push_step(record_as("note-refusal", Some(phase), Some(String::new()), Some(text)));
+            // An order of the peer that has come meanwhile stays in the record.
+            let transition = self.state.request.is_none().then(String::new);
+            self.push_step(record_as("note-refusal", Some(phase), transition, Some(text)));
         }
         self.changed = true;
     }

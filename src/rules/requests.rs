@@ -166,6 +166,11 @@ impl Engine {
         for guard in rule.guards {
             self.check_guard(*guard, now)?;
         }
+        let lent = self.state.grant.as_ref().is_some_and(|grant| grant.fenced);
+        if lent && origin != Origin::Peer && self.state.peer.link == PeerLink::Up {
+            // The peer may be promoting on our word at this moment.
+            return Err(Refusal::TransitionInProgress("a failback that this site consented to".to_owned()));
+        }
         Ok(rule)
     }
 

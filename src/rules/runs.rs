@@ -31,7 +31,9 @@ impl Engine {
             side: self.policy.side,
             ordered_by_peer: origin == Origin::Peer,
             automatic: origin == Origin::Automation && !self.mutated(Mutant::AssumesFenced),
-            database_is_primary: self.database_is_sound_primary(now.mono),
+            // A fence on its way is not seen yet.
+            database_is_primary: self.database_is_sound_primary(now.mono)
+                && !self.state.grant.as_ref().is_some_and(|grant| grant.fenced),
             database_is_standby: self.database_is_sound_standby(now.mono),
             catch_up,
             promote_first: self.policy.promote_first,
@@ -71,6 +73,7 @@ impl Engine {
         state.followup = None;
         state.beside.clear();
         state.request = None;
+        state.grant = None;
         state.held = false;
         state.settled = false;
         state.unsettled = Some((start.transition, start.generation));
@@ -390,7 +393,8 @@ impl Run {
         stop.is_some_and(|stop| self.lane.cursor > stop)
     }
 
-    fn destroys_data_later(&self) -> bool {
+    /// Whether data is still to be deleted.
+    pub(super) fn destroys_data_later(&self) -> bool {
         self.lane.steps.iter().skip(self.lane.cursor).any(|step| step.step.is_destructive())
     }
 }

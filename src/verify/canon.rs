@@ -22,10 +22,12 @@ const MOST_TRIES: u32 = 7;
 const MOST_SENDS: u32 = 6;
 /// A step that has looked at the world for this long asks again.
 const OBSERVED_MS: u64 = 15_000;
+/// A pipeline run that is being cancelled for this long counts as failed.
+const CANCEL_MS: u64 = 60_000;
 /// An action that no call answers any more.
 const LOST_ACTION: ActionId = ActionId(u64::MAX);
-/// Consents that expired longer ago than this are equal.
-const EXPIRED_MS: u64 = 600_000;
+/// Consents that expired longer ago than this are equal: no clock jumps so far.
+const EXPIRED_MS: u64 = 130_000;
 
 /// How far everything moves so that now is [`BASE_MS`].
 struct Shift {
@@ -37,6 +39,11 @@ impl Shift {
         if moment.0 >= FLOOR_MS {
             moment.0 -= self.by;
         }
+    }
+
+    /// A moment that is waited for: whenever it was, it has come.
+    fn awaited(&self, moment: &mut Mono) {
+        self.aged(moment, 0);
     }
 
     /// A moment whose age matters only up to a limit.
@@ -170,16 +177,16 @@ fn state(state: &mut State, policy: &Policy, shift: &Shift, version: &str) {
         if entry.not_before.0 <= BASE_MS {
             entry.not_before = Mono(0);
         }
-        entry.until.iter_mut().for_each(|at| shift.mono(at));
+        entry.until.iter_mut().for_each(|at| shift.awaited(at));
         entry.attempt = entry.attempt.min(MOST_SENDS);
         shift.message(&mut entry.message);
     }
     if let Some(ask) = &mut state.ask {
-        shift.mono(&mut ask.until);
+        shift.awaited(&mut ask.until);
         shift.wall(&mut ask.expires);
     }
     if let Some(grant) = &mut state.grant {
-        shift.mono(&mut grant.until);
+        shift.awaited(&mut grant.until);
         shift.item(&mut grant.item);
     }
     if let Some(run) = &mut state.run {
@@ -250,8 +257,7 @@ fn under_way(step: &mut StepRun, shift: &Shift) {
     step.attempt = step.attempt.min(MOST_TRIES);
     match &mut step.status {
         StepStatus::InFlight { until, .. } | StepStatus::Backoff { until } => {
-            shift.mono(until);
-            until.0 = until.0.max(BASE_MS);
+            shift.awaited(until);
         }
         StepStatus::Observing { since } => shift.aged(since, OBSERVED_MS),
         StepStatus::Pending | StepStatus::Finished => {}
@@ -267,6 +273,7 @@ fn under_way(step: &mut StepRun, shift: &Shift) {
 fn pipeline(state: &mut State, policy: &Policy, shift: &Shift) {
     let pipeline = &mut state.pipeline;
     pipeline.release = None;
+    let tries = policy.pipeline.as_ref().map_or(0, |policy| policy.attempt_timeout_ms);
     let cap = policy.pipeline.as_ref().map_or(0, |policy| policy.total_cap_ms);
     match &mut pipeline.stage {
         Stage::Idle => (pipeline.first, pipeline.retries, pipeline.maintenance) = (Mono(0), 0, false),
@@ -276,12 +283,12 @@ fn pipeline(state: &mut State, policy: &Policy, shift: &Shift) {
         }
         Stage::Running(tracked) => {
             shift.aged(&mut pipeline.first, cap);
-            shift.mono(&mut tracked.started);
-            tracked.cancelling.iter_mut().for_each(|at| shift.mono(at));
+            shift.aged(&mut tracked.started, tries);
+            tracked.cancelling.iter_mut().for_each(|at| shift.aged(at, CANCEL_MS));
         }
         Stage::Waiting { until } => {
             shift.aged(&mut pipeline.first, cap);
-            shift.mono(until);
+            shift.awaited(until);
         }
         Stage::Starting => shift.aged(&mut pipeline.first, cap),
     }

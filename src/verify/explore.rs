@@ -312,7 +312,7 @@ impl Search<'_> {
         }
         for side in Side::ALL {
             let face = world.face(self.store, side);
-            let site = &self.store.part(world.parts[side as usize]).part.site;
+            let site = self.store.whole(world.parts[side as usize]).site;
             lines.push(format!(
                 "  = {side}: {:?}, database {:?} at {} on timeline {}, {:?}",
                 site.recorded(),

@@ -38,7 +38,8 @@ macro_rules! invariants {
 
 invariants! {
     OneWriter "one-writer" "never two writable sites, where the assumptions hold (see below)"
-    Proof "proof-before-destruction" "data is deleted only while the other database takes writes, at or past ours, on a later timeline, or a person accepted the loss"
+    Proof "proof-before-destruction" "when data is deleted the other database holds all of it, at or past ours on a later timeline, or a person accepted the loss"
+    ProofAsked "proof-when-asked" "a deletion is asked for only on a fresh word of the peer that its database takes writes, or a person accepted the loss"
     ByRun "destruction-by-run" "a deletion is only asked for by a run that nothing has halted"
     PlannedKeepsAll "planned-move-loses-nothing" "when a consented failback promotes, the other database takes no writes and holds none that this one lacks"
     GenerationGrows "generation-grows" "no engine forgets a generation, and none begins a run of its own under one twice"
@@ -64,6 +65,9 @@ invariants! {
     GoalReached "goal-reached" "without further faults everything accepted comes to its end or to a named halt"
     OneServes "never-both-demoted" "at rest one site takes writes or a halt or warning says why not; in between both are demoted for a bounded time"
 }
+
+/// Facts older than this are unknown, in the settings of the model.
+const FRESH_MS: u64 = 10_000;
 
 /// What was judged about one step of one side.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
@@ -195,8 +199,10 @@ fn remember(after: &mut Part, nonce: Option<String>, said: &[Action], given: &Gi
                 let home = goal == Some(Phase::ActivePassive);
                 after.past.old_news |= home && after.state.automation.traffic_moved;
             }
-            Action::Report(Note::StepDone { step, how, .. }) if step == "await-peer-fenced" => {
-                after.past.waited_out = how == "not-done";
+            Action::Report(Note::StepDone { step, how, .. })
+                if matches!(step.as_str(), "await-peer-fenced" | "await-witness-lease") =>
+            {
+                after.past.waited_out |= how == "not-done";
             }
             Action::Report(Note::Refused(refusal)) if refusal.origin == "peer" => after.past.refused = true,
             Action::Report(Note::Answer { accepted: true, .. }) => {
@@ -215,6 +221,13 @@ fn rules_of_runs(judged: &mut Judged, step: &Step<'_>) {
     let (was, is) = (step.was(), step.is());
     let deletes = step.commands().any(|command| command.effect.is_destructive());
     judged.check(Rule::ByRun, deletes, || is.run.as_ref().is_some_and(|run| run.halted.is_none()));
+    let accepted = is.run.as_ref().is_some_and(|run| run.accept_data_loss.is_some());
+    judged.check(Rule::ProofAsked, deletes && !accepted, || {
+        is.peer.status.as_ref().is_some_and(|(status, at)| {
+            let fresh = step.now.since(*at) <= FRESH_MS && is.peer.link != PeerLink::Down;
+            fresh && status.writable == Some(true)
+        })
+    });
     judged.check(Rule::GenerationGrows, is.generation != was.generation || step.started().is_some(), || {
         // Both sites may begin at once and choose the same number; who hears the other's order then obeys it.
         let ordered = is.run.as_ref().is_some_and(|run| run.origin == crate::rules::state::Origin::Peer);
@@ -331,9 +344,12 @@ fn rules_of_words(judged: &mut Judged, step: &Step<'_>) {
     let refused = matches!(step.heard(), Some(PeerMessage::No { .. }));
     judged.check(Rule::VetoHolds, refused, || step.started().is_none());
     judged.check(Rule::HeardOnce, step.repeats(), || {
-        let same = (&was.run, &was.request, &was.waiting_order, was.generation, &was.ask)
-            == (&is.run, &is.request, &is.waiting_order, is.generation, &is.ask);
-        same && was.outbox.len() >= is.outbox.len() && was.grant == is.grant
+        let answers = |state: &State| {
+            let said = |message: &PeerMessage| matches!(message, PeerMessage::Yes { .. } | PeerMessage::No { .. });
+            state.outbox.iter().filter(|entry| said(&entry.message)).count()
+        };
+        let same = (&was.request, &was.waiting_order, was.generation) == (&is.request, &is.waiting_order, is.generation);
+        same && step.started().is_none() && answers(is) <= answers(was)
     });
     let sent = step.commands().find_map(|command| match command.effect {
         Effect::SendPeer { id, .. } => Some(id),

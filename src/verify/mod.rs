@@ -11,6 +11,7 @@ pub mod explore;
 pub mod face;
 pub mod invariants;
 pub mod model;
+pub mod mutants;
 pub mod pair;
 pub mod pair_rules;
 pub mod part;

@@ -13,6 +13,8 @@ use crate::model::{LeaseHolder, Mono, PeerLink, Side};
 
 /// A look at the world comes at least this often while there is something to see.
 const LOOK_MS: u32 = 1_000;
+/// And this often where there is nothing: what is told must not grow stale.
+const IDLE_MS: u32 = 10_000;
 /// How long the witness's lease lasts: lease and grace.
 const WITNESS_MS: u32 = 45_000;
 /// How far a wall clock jumps: more than a consent lasts.
@@ -318,7 +320,8 @@ impl World {
         }
         let faces = Side::ALL.map(|side| world.face(store, side));
         let few = !(faces[0].writable && faces[1].writable);
-        if few && faces.iter().all(|face| !face.promoting && !face.calls.contains(&Call::Promote)) {
+        let one_phase = faces[0].phase == faces[1].phase;
+        if few && one_phase && faces.iter().all(|face| !face.promoting && !face.rest.runs && face.calls.is_empty()) {
             // Whatever a person or the mode accepted is over.
             world.flags &= !EXCUSED;
         }
@@ -424,8 +427,10 @@ impl World {
         // A1 and A2: its agent is dead, or its fence takes longer than the grace.
         let cannot_fence = here.self_fencing && (self.has(down(side.other())) || there.fencing);
         // A6: a person's failover goes on after its wait, and force does not wait.
-        let by_person = here.promoter == Promoter::Force || here.promoter == Promoter::Person && here.waited_out;
-        if there.writable && (unreachable || cannot_fence || by_person) {
+        let by_person = here.promoter == Promoter::Person && here.waited_out;
+        let serves = there.writable || there.promoting || there.calls.contains(&Call::Promote);
+        let forced = here.promoter == Promoter::Force;
+        if forced || serves && (unreachable || cannot_fence || by_person) {
             self.flags |= EXCUSED;
         }
     }
@@ -452,7 +457,8 @@ impl World {
         let span = match wakes {
             Some(ms) if news => ms.min(LOOK_MS),
             Some(ms) => ms,
-            None => LOOK_MS,
+            None if news => LOOK_MS,
+            None => IDLE_MS,
         };
         // Everybody has looked just before a deadline strikes.
         let before = span.saturating_sub(1);

@@ -71,7 +71,9 @@ fn deleting(store: &Store, one: &Acted) -> Option<Call> {
 fn is_proven(ours: &Face, theirs: &Face) -> bool {
     let empty = ours.lsn == 0;
     let later = theirs.timeline > ours.timeline || ours.role == Role::Standby;
-    theirs.writable && (empty || theirs.lsn >= ours.lsn && later)
+    // It may have been made read-only a moment ago; what it holds, it holds.
+    let holds = matches!(theirs.role, Role::Primary | Role::Fenced);
+    holds && (empty || theirs.lsn >= ours.lsn && later)
 }
 
 fn at_rest(shown: &mut Shown, world: &World, faces: [&Face; 2]) {

@@ -14,6 +14,7 @@ use super::face::{Face, Names};
 use super::invariants::{self, Judged};
 use super::part::{BASE_MS, Given, Letter, Part, Setting};
 use crate::model::{Action, Mono, PeerStatus, Side};
+use crate::rules::state::StepRun;
 
 const SHARDS: usize = 64;
 const CHUNK: usize = 4096;
@@ -117,8 +118,10 @@ impl<T> Table<T> {
 
 /// A part with what the world needs to know of it.
 pub struct Held {
-    /// The part.
-    pub part: Part,
+    /// The part, without the steps of its run.
+    part: Part,
+    /// The steps of its run; many parts share them.
+    steps: u32,
     /// What others see of it.
     pub face: Face,
 }
@@ -189,6 +192,7 @@ pub struct Store {
     letters: Table<Letter>,
     statuses: Table<PeerStatus>,
     judged: Table<Judged>,
+    steps: Table<Vec<StepRun>>,
     memo: Vec<Memo>,
 }
 
@@ -210,22 +214,32 @@ impl Store {
             letters: Table::default(),
             statuses: Table::default(),
             judged: Table::default(),
+            steps: Table::default(),
             memo: (0..SHARDS).map(|_| Mutex::default()).collect(),
         }
     }
 
     /// The number of a part that stands at [`BASE_MS`].
-    pub fn keep(&self, part: Part) -> u32 {
+    pub fn keep(&self, mut part: Part) -> u32 {
+        let list = part.state.run.as_mut().map(|run| std::mem::take(&mut run.lane.steps)).unwrap_or_default();
+        let steps = self.steps.number(&list, |known| *known == list, || list.clone());
         let complete = || {
-            let face = Face::of(&self.setting, &part, Mono(BASE_MS), self);
-            Held { part: part.clone(), face }
+            let whole = with_steps(part.clone(), list.clone());
+            let face = Face::of(&self.setting, &whole, Mono(BASE_MS), self);
+            Held { part: part.clone(), steps, face }
         };
-        self.parts.number(&part, |held| held.part == part, complete)
+        self.parts.number(&(&part, steps), |held| held.steps == steps && held.part == part, complete)
     }
 
-    /// A part.
+    /// A part as others see it.
     pub fn part(&self, id: u32) -> &Held {
         self.parts.get(id)
+    }
+
+    /// A part, whole.
+    pub fn whole(&self, id: u32) -> Part {
+        let held = self.parts.get(id);
+        with_steps(held.part.clone(), self.steps.get(held.steps).clone())
     }
 
     /// Distinct parts, and steps computed.
@@ -251,8 +265,7 @@ impl Store {
         if let Some(reply) = lock(shard).get(&key) {
             return *reply;
         }
-        let before = &self.part(part).part;
-        let (mut after, _, judged) = self.compute(before, op, Mono(BASE_MS));
+        let (mut after, _, judged) = self.compute(&self.whole(part), op, Mono(BASE_MS));
         self.make_canonical(&mut after, at(op, Mono(BASE_MS)));
         let judged = self.judged.number(&judged, |known| *known == judged, || judged.clone());
         let reply = Reply { part: self.keep(after), judged };
@@ -262,7 +275,7 @@ impl Store {
 
     /// The same without remembering, in words.
     pub fn explain(&self, part: u32, op: Op) -> Vec<Action> {
-        self.compute(&self.part(part).part, op, Mono(BASE_MS)).1
+        self.compute(&self.whole(part), op, Mono(BASE_MS)).1
     }
 
     /// One step of a part at any moment, without canonical form.
@@ -303,6 +316,13 @@ impl Store {
             Op::Skew(ms) => Given::Skew(i64::from(ms)),
         }
     }
+}
+
+fn with_steps(mut part: Part, steps: Vec<StepRun>) -> Part {
+    if let Some(run) = &mut part.state.run {
+        run.lane.steps = steps;
+    }
+    part
 }
 
 /// The moment after an operation that began at `now`.
