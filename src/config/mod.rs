@@ -160,7 +160,15 @@ impl Config {
     /// Sentences for the log at start: settings that work and are dangerous.
     pub fn warnings(&self) -> Vec<String> {
         let peer = self.peer.iter().flat_map(|peer| peer.warnings.clone());
-        self.site.warnings.iter().chain(&self.tekton.warnings).cloned().chain(peer).collect()
+        let alone = self.site.automation.acts_alone()
+            && self.dns.resolvers.as_ref().map_or(self.dns.service_url.is_some(), |list| {
+                list.len() + usize::from(self.dns.service_url.is_some()) == 1
+            });
+        let alone = alone.then(|| {
+            "one resolver alone is believed where the peer says nothing: name several in DNS_RESOLVERS"
+                .to_owned()
+        });
+        self.site.warnings.iter().chain(&self.tekton.warnings).cloned().chain(peer).chain(alone).collect()
     }
 }
 
