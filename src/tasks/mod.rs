@@ -76,11 +76,13 @@ pub enum TaskName {
     TickProducer,
     /// Publishes ingresses as a geo load balancer.
     GeoSync,
+    /// Checks services and announces their prefixes.
+    Anycast,
 }
 
 impl TaskName {
     /// Every task, in a fixed order.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::LogicHandler,
         Self::DnsWatch,
         Self::KubeWatch,
@@ -91,6 +93,7 @@ impl TaskName {
         Self::PeerClientFwd,
         Self::TickProducer,
         Self::GeoSync,
+        Self::Anycast,
     ];
 
     /// The name in `PROCESS_LIST`, `/health`, logs and metrics.
@@ -106,6 +109,7 @@ impl TaskName {
             Self::PeerClientFwd => "peer_client_fwd",
             Self::TickProducer => "tick_producer",
             Self::GeoSync => "geo_sync",
+            Self::Anycast => "anycast",
         }
     }
 }

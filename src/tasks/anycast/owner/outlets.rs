@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
-use tokio_util::task::TaskTracker;
 use tracing::info;
 
 use super::Owner;
@@ -29,11 +28,7 @@ pub(super) struct Outlet {
 }
 
 impl Owner {
-    pub(super) fn open_outlets(
-        &mut self,
-        announcers: BTreeMap<AnnouncerRef, Box<dyn Announcer>>,
-    ) -> TaskTracker {
-        let tasks = TaskTracker::new();
+    pub(super) fn open_outlets(&mut self, announcers: BTreeMap<AnnouncerRef, Box<dyn Announcer>>) {
         for (which, announcer) in announcers {
             let name = announcer.name().to_owned();
             let (wanted, wanted_receiver) = watch::channel(Arc::new(Wanted::default()));
@@ -47,12 +42,11 @@ impl Owner {
                 reports: self.sender.clone(),
                 metrics: self.metrics.clone(),
             };
-            tasks.spawn(reconciler.run(end_receiver));
+            tokio::spawn(reconciler.run(end_receiver));
             let outlet =
                 Outlet { wanted, every, end: Some(end), name, announced: None, diagnoses: BTreeMap::new() };
             self.outlets.insert(which, outlet);
         }
-        tasks
     }
 
     /// Hands the wanted sets to the announcers.
