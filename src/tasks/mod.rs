@@ -19,6 +19,7 @@ pub mod patroni_worker;
 pub mod peer_client;
 pub mod peer_client_fwd;
 pub mod peer_server;
+pub mod sensor_watch;
 pub mod supervisor;
 pub mod tekton_watch;
 pub mod tick_producer;
@@ -74,6 +75,8 @@ pub enum TaskName {
     PeerClientFwd,
     /// Accepted for old configurations; posts a tick every 30 s.
     TickProducer,
+    /// Asks the witness and the application.
+    SensorWatch,
     /// Publishes ingresses as a geo load balancer.
     GeoSync,
     /// Checks services and announces their prefixes.
@@ -82,7 +85,7 @@ pub enum TaskName {
 
 impl TaskName {
     /// Every task, in a fixed order.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::LogicHandler,
         Self::DnsWatch,
         Self::KubeWatch,
@@ -92,6 +95,7 @@ impl TaskName {
         Self::PeerClient,
         Self::PeerClientFwd,
         Self::TickProducer,
+        Self::SensorWatch,
         Self::GeoSync,
         Self::Anycast,
     ];
@@ -108,6 +112,7 @@ impl TaskName {
             Self::PeerClient => "peer_client",
             Self::PeerClientFwd => "peer_client_fwd",
             Self::TickProducer => "tick_producer",
+            Self::SensorWatch => "sensor_watch",
             Self::GeoSync => "geo_sync",
             Self::Anycast => "anycast",
         }
