@@ -137,6 +137,7 @@ impl Announcer for SpeakerAnnouncer {
                 updated: keys(updated).collect(),
                 withdrawn: keys(delta.withdraw).collect(),
                 diagnoses: diagnoses(&speaker.status(), desired),
+                unsure: false,
             })
         })
     }

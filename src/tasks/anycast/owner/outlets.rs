@@ -41,6 +41,7 @@ impl Owner {
                 every: every_receiver,
                 reports: self.sender.clone(),
                 metrics: self.metrics.clone(),
+                diagnosed: BTreeMap::new(),
             };
             tokio::spawn(reconciler.run(end_receiver));
             let outlet =
@@ -62,7 +63,9 @@ impl Owner {
                 wanted.reasons.insert(route.key.clone(), decision.reason.clone());
             }
             outlet.wanted.send_if_modified(|held| {
-                let changed = held.routes != wanted.routes || held.ready != wanted.ready;
+                // A prefix that is new is looked for at once: a former process may have left it.
+                let same = held.routes == wanted.routes && held.reasons.keys().eq(wanted.reasons.keys());
+                let changed = !same || held.ready != wanted.ready;
                 *held = Arc::new(wanted);
                 changed
             });
