@@ -12,7 +12,8 @@ use switchover_agent::lab::cloudflare::{Account, Server};
 use switchover_agent::lab::geo_scenario::environment;
 use switchover_agent::rules::geo::pass::{Input, Pass, Report, wanted};
 use switchover_agent::rules::geo::select::{Ingress, select};
-use switchover_agent::tasks::geo_sync::drive;
+use switchover_agent::tasks::geo_sync::{Driver, GeoHealth};
+use switchover_agent::tasks::jitter::Jitter;
 
 pub const HOST: &str = switchover_agent::lab::geo_scenario::HOST;
 pub const POOL: &str = "k8s-pool-c1-eu";
@@ -65,7 +66,15 @@ impl Instance {
             dry_run: self.settings.dry_run,
         };
         let mut pass = Pass::new(policy, Arc::new(input));
-        drive(&self.cloudflare, &self.settings.place, &mut pass, self.settings.verify).await;
+        let (mut jitter, health) = (Jitter::new(Some(1)), GeoHealth::default());
+        let mut driver = Driver {
+            cloudflare: &self.cloudflare,
+            place: &self.settings.place,
+            verify: self.settings.verify,
+            jitter: &mut jitter,
+            health: &health,
+        };
+        driver.drive(&mut pass).await;
         pass.report().clone()
     }
 }
