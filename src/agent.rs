@@ -174,8 +174,11 @@ impl Agent {
             None => None,
         };
         let auth = Auth::from_settings(&config.http.auth, parts.kube.clone().map(kube_reviewer));
-        let ready = Arc::new(Ready::new(config.site.tasks.contains(&TaskName::KubeWatch)));
-        let wiring = Wiring { config: &config, bus, registry: registry.clone(), cancel: cancel.clone() };
+        let on = |task: TaskName| config.site.tasks.contains(&task);
+        let geo = config.geo.as_ref().map(|_| Arc::new(GeoHealth::default()));
+        let ready = Ready::new(on(TaskName::KubeWatch)).with_geo(geo.clone(), !on(TaskName::LogicHandler));
+        let ready = Arc::new(ready);
+        let wiring = Wiring { config: &config, bus, registry: registry.clone(), cancel: cancel.clone(), geo };
         let supervisor = wiring.supervise(&metrics, logic, parts, shared);
         let state = HttpState {
             snapshot: views.snapshot.clone(),
@@ -265,6 +268,7 @@ struct Wiring<'a> {
     bus: Bus,
     registry: Arc<Registry>,
     cancel: CancellationToken,
+    geo: Option<Arc<GeoHealth>>,
 }
 
 impl Wiring<'_> {
@@ -280,12 +284,15 @@ impl Wiring<'_> {
         let order = TaskName::ALL.into_iter().rev().filter(|task| self.config.site.tasks.contains(task));
         let peer = self.config.peer.clone().map(Arc::new).zip(shared);
         let queue = parts.queue;
-        let geo = self.config.geo.clone().zip(parts.kube.clone()).zip(Some(Arc::new(GeoHealth::default())));
+        let geo = self.config.geo.clone().zip(parts.kube.clone()).zip(self.geo.clone());
         for name in order {
             let token = CancellationToken::new();
             let ctx = Ctx { cancel: token.clone(), bus: self.bus.clone(), registry: self.registry.clone() };
             let mut policy = Policy::new(token);
             policy.vital = name == TaskName::LogicHandler;
+            if name == TaskName::GeoSync {
+                policy.heartbeat = self.geo.as_ref().map(|health| health.pulse());
+            }
             let (kube, patroni, resolvers) =
                 (parts.kube.clone(), parts.patroni.clone(), parts.resolvers.clone());
             let (peer, queue, logic, geo) = (peer.clone(), queue.clone(), logic.clone(), geo.clone());

@@ -81,13 +81,12 @@ impl Config {
         let engine = on(TaskName::LogicHandler);
         let uses_peer =
             [TaskName::PeerServer, TaskName::PeerClient, TaskName::PeerClientFwd].into_iter().any(on);
-        let uses_kube =
-            [TaskName::LogicHandler, TaskName::KubeWatch, TaskName::TektonWatch, TaskName::GeoSync]
-                .into_iter()
-                .any(on);
+        // `geo_sync` looks at all namespaces and needs none of these names.
+        let names_needed =
+            [TaskName::LogicHandler, TaskName::KubeWatch, TaskName::TektonWatch].into_iter().any(on);
         let uses_patroni = on(TaskName::PatroniWorker) || engine;
         let config = Self {
-            kube: kube::read(&mut reader, &site.environment, uses_kube),
+            kube: kube::read(&mut reader, &site.environment, names_needed),
             dns: dns::read(&mut reader, on(TaskName::DnsWatch)),
             patroni: patroni::read(&mut reader, uses_patroni),
             tekton: tekton::read(&mut reader),
@@ -143,6 +142,7 @@ impl Config {
     /// Sentences for the log at start: settings that work and are dangerous.
     pub fn warnings(&self) -> Vec<String> {
         let peer = self.peer.iter().flat_map(|peer| peer.warnings.clone());
-        self.site.warnings.iter().chain(&self.tekton.warnings).cloned().chain(peer).collect()
+        let geo = self.geo.iter().flat_map(|geo| geo.warnings.clone());
+        self.site.warnings.iter().chain(&self.tekton.warnings).cloned().chain(peer).chain(geo).collect()
     }
 }

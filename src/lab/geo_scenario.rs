@@ -80,7 +80,7 @@ pub struct Cluster {
     /// The task's health.
     pub health: Arc<GeoHealth>,
     env: BTreeMap<String, String>,
-    _site: SiteHandle,
+    _site: Arc<SiteHandle>,
     running: Option<(CancellationToken, JoinHandle<Exit>, tokio::sync::mpsc::Receiver<Event>)>,
 }
 
@@ -100,7 +100,32 @@ impl Cluster {
         let kube = Kube::connect(settings, &registry).await.map_err(|e| broken("client")(&e))?;
         let health = Arc::new(GeoHealth::default());
         let name = name.to_owned();
-        Ok(Self { name, world, kube, registry, health, env, _site: site, running: None })
+        Ok(Self { name, world, kube, registry, health, env, _site: Arc::new(site), running: None })
+    }
+
+    /// Another replica of the task in the same cluster; it does not run yet.
+    ///
+    /// # Errors
+    /// Where a setting is of no use.
+    pub async fn replica(&self) -> Result<Self, GeoLabError> {
+        let registry = Arc::new(Registry::new());
+        let settings = kube::read(&mut Reader::new(&self.env), "dev", true);
+        let kube = Kube::connect(settings, &registry).await.map_err(|e| broken("client")(&e))?;
+        Ok(Self {
+            name: self.name.clone(),
+            world: self.world.clone(),
+            kube,
+            registry,
+            health: Arc::new(GeoHealth::default()),
+            env: self.env.clone(),
+            _site: Arc::clone(&self._site),
+            running: None,
+        })
+    }
+
+    /// The environment that a real agent of this cluster would have.
+    pub fn env(&self) -> &BTreeMap<String, String> {
+        &self.env
     }
 
     /// The address of its Kubernetes API.
@@ -235,14 +260,18 @@ fn enabled(account: &Account, pool: &str) -> bool {
     account.pool(pool).is_some_and(|pool| pool["enabled"] == json!(true))
 }
 
-/// Plays the story and gives its timeline: milliseconds from the beginning, and what came true.
+/// Plays the story and gives the number of steps. Each is told as it comes true: milliseconds from the beginning, and
+/// what it is.
 ///
 /// # Errors
 /// At the first step that does not come true.
-pub async fn run() -> Result<Vec<(u128, String)>, GeoLabError> {
+pub async fn run(mut tell: impl FnMut(u128, &str)) -> Result<usize, GeoLabError> {
     let began = Instant::now();
-    let mut timeline = Vec::new();
-    let mut note = |what: &str| timeline.push((began.elapsed().as_millis(), what.to_owned()));
+    let mut steps = 0;
+    let mut note = |what: &str| {
+        steps += 1;
+        tell(began.elapsed().as_millis(), what);
+    };
     let server = Server::start(Account::new("x.test")).await.map_err(|e| broken("simulated API")(&e))?;
     let places = ["eu", "us_east", "us_west", "asia"];
     let pools = places.map(|place| format!("k8s-pool-c-{place}-{place}"));
@@ -292,7 +321,7 @@ pub async fn run() -> Result<Vec<(u128, String)>, GeoLabError> {
 
     quiet(&server, &mut clusters).await?;
     note("a whole resync of all four changed nothing");
-    Ok(timeline)
+    Ok(steps)
 }
 
 fn require(server: &Server, what: &str, holds: impl FnOnce(&Account) -> bool) -> Result<(), GeoLabError> {

@@ -93,9 +93,6 @@ impl GeoHealth {
 /// Publishes until cancelled. Ends at once when cancelled: a call under way is abandoned, and its outcome is found by
 /// the next start. A Lease that it holds is released first, within seconds.
 pub async fn run(ctx: Ctx, settings: GeoSettings, kube: Kube, health: Arc<GeoHealth>) -> Exit {
-    for warning in &settings.warnings {
-        tracing::warn!(warning, "geo settings");
-    }
     let mut jitter = Jitter::new(settings.seed);
     let (leader_sender, leader) = watch::channel(settings.lease.is_none());
     let mut election = settings.lease.clone().map(|lease| {

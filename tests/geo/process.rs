@@ -348,9 +348,6 @@ async fn a_name_outside_the_zone_is_never_published_and_the_task_stays() {
 
 #[tokio::test]
 async fn four_clusters_join_one_dies_one_empties_and_returns() {
-    let timeline = geo_scenario::run().await.unwrap();
-    for (at, what) in &timeline {
-        println!("{at:>6} ms  {what}");
-    }
-    assert_eq!(timeline.len(), 6);
+    let steps = geo_scenario::run(|at, what| println!("{at:>6} ms  {what}")).await.unwrap();
+    assert_eq!(steps, 6);
 }
