@@ -151,6 +151,7 @@ impl Cluster {
         }
         // The lab's clock runs faster than the world's.
         settings.watch_backoff = (LOOK, 20 * LOOK);
+        settings.cloudflare.backoff = (LOOK / 4, 5 * LOOK);
         if let Some(lease) = &mut settings.lease {
             (lease.duration_seconds, lease.renew, lease.give_up) = (2, 15 * LOOK, 60 * LOOK);
         }
@@ -220,6 +221,26 @@ impl Cluster {
             Err(_) => self.kube.create(&path, &body).await,
         };
         done.map(|_| ()).map_err(|e| broken("ingress")(&e))
+    }
+
+    /// Makes so many labelled ingresses at once, with one of these addresses each.
+    pub fn crowd(&self, count: usize, addresses: &[&str]) {
+        let labels = json!({"dns.external/geo-route": "true", "cluster-name": self.name});
+        self.world.with(Side::Active, |site, _| {
+            for (number, address) in addresses.iter().cycle().take(count).enumerate() {
+                let object = json!({
+                    "apiVersion": "networking.k8s.io/v1", "kind": "Ingress",
+                    "metadata": {"name": format!("i{number}"), "namespace": NAMESPACE, "labels": labels},
+                    "spec": {}, "status": {"loadBalancer": {"ingress": [{ "ip": address }]}},
+                });
+                site.store.put("ingresses", object);
+            }
+        });
+    }
+
+    /// Forgets the API server's history, as a compaction of etcd does.
+    pub fn compact(&self) {
+        self.world.with(Side::Active, |site, _| site.store.compact());
     }
 
     /// Deletes an ingress.

@@ -149,6 +149,14 @@ struct Sync {
     failures: u32,
 }
 
+impl Drop for Sync {
+    /// A task that ended sees nothing and leads nobody.
+    fn drop(&mut self) {
+        self.metrics.leader.set(0);
+        self.metrics.visible.set(0);
+    }
+}
+
 impl Sync {
     fn new(
         ctx: &Ctx,
@@ -188,6 +196,7 @@ impl Sync {
             let leads = *self.leader.borrow_and_update();
             self.metrics.leader.set(i64::from(leads));
             let sees = self.ingresses.is_listed() && !self.lost;
+            self.metrics.visible.set(i64::from(sees));
             tokio::select! {
                 change = changes.recv() => match change {
                     Some(change) => self.take(change),

@@ -96,3 +96,27 @@ pub fn addresses(server: &Server, pool: &str) -> Vec<String> {
         origins.unwrap_or_default().iter().map(|o| o["address"].as_str().unwrap().to_owned()).collect()
     })
 }
+
+/// Waits until it is true; a minute is the last resort.
+pub async fn wait_for(what: &str, mut holds: impl FnMut() -> bool) {
+    let end = std::time::Instant::now() + Duration::from_secs(60);
+    while !holds() {
+        assert!(std::time::Instant::now() < end, "never: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// The sum of a metric's samples, of those with this label's value where one is given.
+pub fn metric_of(registry: &Registry, name: &str, label: Option<&str>) -> f64 {
+    let families = registry.gather();
+    let samples =
+        families.iter().filter(|family| family.name() == name).flat_map(|family| family.get_metric());
+    let wanted =
+        samples.filter(|it| label.is_none_or(|label| it.get_label().iter().any(|l| l.value() == label)));
+    wanted.map(|it| it.get_counter().get_value() + it.get_gauge().get_value()).sum()
+}
+
+/// The sum of a metric's samples.
+pub fn metric(registry: &Registry, name: &str) -> f64 {
+    metric_of(registry, name, None)
+}

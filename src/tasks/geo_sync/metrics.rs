@@ -21,6 +21,8 @@ pub struct GeoMetrics {
     pub selected: IntGauge,
     /// Whether this replica is the one that works.
     pub leader: IntGauge,
+    /// Whether the ingresses are seen: after an outage of the API server, 0 until they are listed again.
+    pub visible: IntGauge,
     seconds: Histogram,
     ignored: IntGaugeVec,
     origins: IntGaugeVec,
@@ -52,6 +54,7 @@ impl GeoMetrics {
             )?,
             selected: gauge("ingresses_selected", "Ingresses that match the selector")?,
             leader: gauge("leader", "Whether this replica is the one that works")?,
+            visible: gauge("ingresses_visible", "Whether the ingresses are seen right now")?,
             problems: gauges("problems", "What a person should look at, as of the last look", "kind")?,
             ignored: gauges("ingresses_ignored", "Ingresses or addresses that are left out", "reason")?,
             origins: gauges("pool_origins", "Origins of an own pool", "pool")?,
@@ -78,6 +81,7 @@ impl GeoMetrics {
             Box::new(self.seconds.clone()),
             Box::new(self.selected.clone()),
             Box::new(self.leader.clone()),
+            Box::new(self.visible.clone()),
             Box::new(self.problems.clone()),
             Box::new(self.ignored.clone()),
             Box::new(self.origins.clone()),
