@@ -74,8 +74,7 @@ impl Engine {
         // A site that fences itself has done so once its lease and the grace are over, and not before.
         let lost = self.state.peer.link == PeerLink::Down
             && (self.policy.automation != Automation::SelfFencing || self.state.lease.peer_lapsed);
-        lost
-            || self.mutated(Mutant::PeerAlwaysFenced)
+        lost || self.mutated(Mutant::PeerAlwaysFenced)
             || self.peer_status_now(now).is_some_and(|status| status.writable == Some(false))
     }
 

@@ -213,7 +213,7 @@ fn state(state: &mut State, policy: &Policy, shift: &Shift, version: &str) {
 fn sensors(state: &mut State, policy: &Policy, shift: &Shift) {
     let safety = &policy.safety;
     let silence = safety.lease_ms + safety.grace_ms + 1;
-    if let Some((_, _, at)) = &mut state.sensors.gslb {
+    if let Some((_, at)) = &mut state.sensors.gslb {
         shift.aged(at, safety.stale_ms + 1);
     }
     if let Some((_, at)) = &mut state.sensors.peer_view {

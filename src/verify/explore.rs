@@ -12,9 +12,9 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use super::invariants::Rule;
 use super::model::{Acted, Bounds, Move, World};
 use super::pair_rules::{self, DEMOTED_MS};
+use super::rule::Rule;
 use super::store::{Op, QuickBuild, Store, lock};
 use crate::model::{Action, Note, Side};
 
@@ -197,7 +197,8 @@ impl Search<'_> {
             for (world, id) in &frontier[from..frontier.len().min(from + BATCH)] {
                 let tried = AssertUnwindSafe(|| self.expand(world, *id, &mut scratch, &mut slice));
                 if let Err(panic) = catch_unwind(tried) {
-                    slice.bad = Some(Bad { what: format!("panic: {}", words_of(&*panic)), at: *id, step: None });
+                    slice.bad =
+                        Some(Bad { what: format!("panic: {}", words_of(&*panic)), at: *id, step: None });
                 }
                 if slice.bad.is_some() {
                     self.stop.store(true, Ordering::Relaxed);

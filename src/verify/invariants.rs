@@ -1,70 +1,17 @@
-//! The named invariants.
-//!
-//! Those of one side are judged over one step of its engine, whenever such a step is first computed; those of the pair
-//! over every move of the world; those of rest where nothing can happen any more without a fault or a person. A
-//! judgement counts as exercised only where its premise held.
+//! The invariants of one side, judged over one step of its engine, whenever such a step is first computed. A judgement
+//! counts as exercised only where its premise held.
 
 use super::part::{Answer, Given, Part};
+use super::rule::Rule;
+use super::site::Role;
 use super::store::Op;
 use crate::model::{
-    Action, Command, ConsentTag, Effect, Mono, Note, OperatorRequest, PeerLink, PeerMessage, Phase, Side, Transition,
+    Action, Command, ConsentTag, Effect, Mono, Note, OperatorRequest, PeerLink, PeerMessage, Phase, Side,
+    Transition,
 };
 use crate::rules::pipeline::Stage;
 use crate::rules::policy::Automation;
 use crate::rules::state::State;
-use super::site::Role;
-
-macro_rules! invariants {
-    ($($rule:ident $name:literal $says:literal)*) => {
-        /// An invariant.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        #[repr(u8)]
-        pub enum Rule { $(#[doc = $says] $rule,)* }
-
-        impl Rule {
-            /// All of them.
-            pub const ALL: &'static [Self] = &[$(Self::$rule,)*];
-            /// Stable name.
-            pub fn name(self) -> &'static str {
-                match self { $(Self::$rule => $name,)* }
-            }
-            /// The sentence.
-            pub fn says(self) -> &'static str {
-                match self { $(Self::$rule => $says,)* }
-            }
-        }
-    };
-}
-
-invariants! {
-    OneWriter "one-writer" "never two writable sites, where the assumptions hold (see below)"
-    Proof "proof-before-destruction" "when data is deleted the other database holds all of it, at or past ours on a later timeline, or a person accepted the loss"
-    ProofAsked "proof-when-asked" "a deletion is asked for only on a fresh word of the peer that its database takes writes, or a person accepted the loss"
-    ByRun "destruction-by-run" "a deletion is only asked for by a run that nothing has halted"
-    PlannedKeepsAll "planned-move-loses-nothing" "when a consented failback promotes, the other database takes no writes and holds none that this one lacks"
-    GenerationGrows "generation-grows" "no engine forgets a generation, and none begins a run of its own under one twice"
-    StaleNeverActs "stale-never-acts" "an order of an older generation changes nothing"
-    ConsentOnce "consent-once" "what needs consent begins only by a fresh yes to the outstanding request, each nonce once"
-    ConsentSound "consent-is-sound" "a yes is given idle, in the asked phase, to a newer generation, in time, holding the data or read-only as it implies"
-    VetoHolds "veto-holds" "a no begins nothing"
-    OneRun "one-run" "no run starts while another one goes on"
-    DoneIsDone "done-means-done" "a transition is done only when the database is what it promises"
-    FenceAwaited "fence-is-awaited" "a failover promotes only after the old primary was seen read-only or lost, or a person's whole wait is over"
-    HaltTold "halt-is-told" "a run that halts says so to people"
-    ResumeThere "resume-where-halted" "a resumed run goes on at the step that halted"
-    UnknownStill "unknown-moves-nothing" "resolvers that do not answer, or one alone, cause nothing"
-    OneAutomatic "one-automatic-failover" "automation acts only where it may, on news, and not again before a person acknowledged"
-    SendsInOrder "outbox-in-order" "messages are sent in the order in which they were said"
-    OrderKept "order-not-lost" "an order stays until it is acknowledged, superseded, or a new run begins"
-    HeardOnce "heard-once" "a second copy of a message changes nothing"
-    OnceOnly "once-only" "what must not happen twice is not asked for again after its success was known"
-    RestartKeeps "restart-keeps" "a restart forgets no generation, message, consent, promise or run"
-    SettledTold "settled-is-settled" "settled is said only when the pipeline is over"
-    ComesToRest "rules-come-to-rest" "evaluation ends"
-    SitesAgree "record-and-database-agree" "at rest both records show one phase and both databases are what it says, or a named halt or refusal stands"
-    GoalReached "goal-reached" "without further faults everything accepted comes to its end or to a named halt"
-    OneServes "never-both-demoted" "at rest one site takes writes or a halt or warning says why not; in between both are demoted for a bounded time"
-}
 
 /// Facts older than this are unknown, in the settings of the model.
 const FRESH_MS: u64 = 10_000;
@@ -142,9 +89,9 @@ impl Step<'_> {
             Given::HearCopy => self.before.copy.as_ref(),
             _ => None,
         };
-        letter.and_then(|(id, _)| id.as_ref()).is_some_and(|(instance, id)| {
-            self.was().handled.get(instance).is_some_and(|last| id <= last)
-        })
+        letter
+            .and_then(|(id, _)| id.as_ref())
+            .is_some_and(|(instance, id)| self.was().handled.get(instance).is_some_and(|last| id <= last))
     }
 }
 
@@ -190,7 +137,7 @@ fn remember(after: &mut Part, nonce: Option<String>, said: &[Action], given: &Gi
                     || transition == Transition::ActivePassiveForce.wire();
                 let by_itself = rule == "failover-by-traffic";
                 after.past.by_itself = by_itself;
-                after.past.automatic &= !(home && !by_itself);
+                after.past.automatic &= !home || by_itself;
             }
             Action::Report(Note::TransitionDone { transition, .. }) => {
                 let goal = transition.parse().ok().and_then(Transition::target);
@@ -238,9 +185,8 @@ fn rules_of_runs(judged: &mut Judged, step: &Step<'_>) {
         is.generation >= was.generation && !again
     });
     judged.check(Rule::OneRun, step.started().is_some(), || {
-        let ended = step
-            .notes()
-            .any(|note| matches!(note, Note::TransitionDone { .. } | Note::Halted { .. }));
+        let ended =
+            step.notes().any(|note| matches!(note, Note::TransitionDone { .. } | Note::Halted { .. }));
         ended || was.run.as_ref().is_none_or(|run| run.halted.is_some() || run.lane.is_finished())
     });
     for note in step.notes() {
@@ -345,10 +291,12 @@ fn rules_of_words(judged: &mut Judged, step: &Step<'_>) {
     judged.check(Rule::VetoHolds, refused, || step.started().is_none());
     judged.check(Rule::HeardOnce, step.repeats(), || {
         let answers = |state: &State| {
-            let said = |message: &PeerMessage| matches!(message, PeerMessage::Yes { .. } | PeerMessage::No { .. });
+            let said =
+                |message: &PeerMessage| matches!(message, PeerMessage::Yes { .. } | PeerMessage::No { .. });
             state.outbox.iter().filter(|entry| said(&entry.message)).count()
         };
-        let same = (&was.request, &was.waiting_order, was.generation) == (&is.request, &is.waiting_order, is.generation);
+        let same = (&was.request, &was.waiting_order, was.generation)
+            == (&is.request, &is.waiting_order, is.generation);
         same && step.started().is_none() && answers(is) <= answers(was)
     });
     let sent = step.commands().find_map(|command| match command.effect {
@@ -395,7 +343,10 @@ fn rules_of_memory(judged: &mut Judged, step: &Step<'_>) {
         only_news && (was.automation.traffic_moved || !is.automation.traffic_moved)
     });
     let by_itself = |state: &State| {
-        state.request.as_ref().is_some_and(|request| request.origin == crate::rules::state::Origin::Automation)
+        state
+            .request
+            .as_ref()
+            .is_some_and(|request| request.origin == crate::rules::state::Origin::Automation)
     };
     judged.check(Rule::OneAutomatic, by_itself(is) && !by_itself(was), || {
         let past = &step.before.past;
@@ -421,9 +372,9 @@ fn rules_of_memory(judged: &mut Judged, step: &Step<'_>) {
     let settled = step.notes().any(|note| matches!(note, Note::Settled { .. }));
     judged.check(Rule::SettledTold, settled, || is.pipeline.stage == Stage::Idle && is.run.is_none());
     judged.check(Rule::ComesToRest, !step.said.is_empty(), || {
-        !step.notes().any(
-            |note| matches!(note, Note::Remark { text, .. } if text.contains("did not come to rest")),
-        )
+        !step
+            .notes()
+            .any(|note| matches!(note, Note::Remark { text, .. } if text.contains("did not come to rest")))
     });
 }
 

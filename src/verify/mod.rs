@@ -6,16 +6,20 @@
 //! [`invariants`]. Nothing here copies a rule; it only plays the world's part.
 
 pub mod canon;
+pub mod clockwork;
 pub mod configurations;
 pub mod explore;
 pub mod face;
+pub mod given;
 pub mod invariants;
 pub mod model;
 pub mod mutants;
 pub mod pair;
 pub mod pair_rules;
 pub mod part;
+pub mod rule;
 pub mod settings;
 pub mod site;
+pub mod stage;
 pub mod store;
 pub mod witness;

@@ -1,22 +1,13 @@
 //! The world that the checker explores: two sides, the network between them, faults and requests within a budget.
 //!
-//! A [`World`] is small because its sides are numbers of [`Store`]. Time has no bound: it moves to the next deadline,
-//! and a world in which nothing changes any more is at rest.
-
-use std::borrow::Cow;
+//! A [`World`] is small: its sides are numbers of [`Store`]. Time has no bound, see [`super::clockwork`].
 
 use super::face::{Call, Face, Promoter};
 use super::part::{Answer, BASE_MS, Part, Setting, requests};
-use super::site::Role;
+use super::stage::Canonical;
 use super::store::{Op, Stage, Store};
-use crate::model::{LeaseHolder, Mono, PeerLink, Side};
+use crate::model::{Mono, PeerLink, Side};
 
-/// A look at the world comes at least this often while there is something to see.
-const LOOK_MS: u32 = 1_000;
-/// And this often where there is nothing: what is told must not grow stale.
-const IDLE_MS: u32 = 10_000;
-/// How long the witness's lease lasts: lease and grace.
-const WITNESS_MS: u32 = 45_000;
 /// How far a wall clock jumps: more than a consent lasts.
 pub const SKEW_MS: i32 = 60_000;
 
@@ -121,53 +112,11 @@ pub struct Acted {
     pub judged: u32,
 }
 
-/// A world being played, in canonical parts.
-pub struct Canonical<'a> {
-    store: &'a Store,
-    /// The parts now.
-    pub parts: [u32; 2],
-    /// What happened.
-    pub acted: Vec<Acted>,
-}
-
-impl Stage for Canonical<'_> {
-    fn face(&self, side: Side) -> Cow<'_, Face> {
-        Cow::Borrowed(&self.store.part(self.parts[side as usize]).face)
-    }
-    fn act(&mut self, side: Side, op: Op) {
-        let before = self.parts[side as usize];
-        let reply = self.store.reply(before, op);
-        self.parts[side as usize] = reply.part;
-        self.acted.push(Acted { side, before, op, judged: reply.judged });
-    }
-}
-
-/// The same with parts as they are, at flowing time: what canonical parts are compared with.
-pub struct Raw<'a> {
-    /// Names of letters and heartbeats.
-    pub store: &'a Store,
-    /// The parts now.
-    pub parts: [Part; 2],
-    /// The moment.
-    pub now: [Mono; 2],
-}
-
-impl Stage for Raw<'_> {
-    fn face(&self, side: Side) -> Cow<'_, Face> {
-        let (part, now) = (&self.parts[side as usize], self.now[side as usize]);
-        Cow::Owned(Face::of(&self.store.setting, part, now, self.store))
-    }
-    fn act(&mut self, side: Side, op: Op) {
-        let now = self.now[side as usize];
-        self.parts[side as usize] = self.store.compute(&self.parts[side as usize], op, now).0;
-        self.now[side as usize] = super::store::at(op, now);
-    }
-}
-
 impl World {
     /// A normal day: both agents have seen their sites and each other.
     pub fn new(store: &Store, bounds: Bounds) -> Self {
-        let quiet = |side: Side| !super::invariants::may_begin(store.setting.policies[side as usize].automation);
+        let quiet =
+            |side: Side| !super::invariants::may_begin(store.setting.policies[side as usize].automation);
         let part = |side: Side| {
             let mut part = Part::new(side, &store.setting);
             part.past.quiet = quiet(side);
@@ -321,7 +270,10 @@ impl World {
         let faces = Side::ALL.map(|side| world.face(store, side));
         let few = !(faces[0].writable && faces[1].writable);
         let one_phase = faces[0].phase == faces[1].phase;
-        if few && one_phase && faces.iter().all(|face| !face.promoting && !face.rest.runs && face.calls.is_empty()) {
+        if few
+            && one_phase
+            && faces.iter().all(|face| !face.promoting && !face.rest.runs && face.calls.is_empty())
+        {
             // Whatever a person or the mode accepted is over.
             world.flags &= !EXCUSED;
         }
@@ -434,109 +386,6 @@ impl World {
             self.flags |= EXCUSED;
         }
     }
-
-    fn pass_time(&mut self, stage: &mut dyn Stage) {
-        let heard = !self.has(0b1111);
-        let (active, passive) = (stage.face(Side::Active), stage.face(Side::Passive));
-        let told = heard && (active.knows != Some(passive.status) || passive.knows != Some(active.status));
-        let linked = |face: &Face| (face.link == PeerLink::Up) == heard;
-        let up = |side: Side| !self.has(down(side));
-        let lags = follows(&active, &passive, heard).is_some() || follows(&passive, &active, heard).is_some();
-        let news = told
-            || lags
-            || up(Side::Active) && (active.news || !linked(&active))
-            || up(Side::Passive) && (passive.news || !linked(&passive));
-        let wakes = [(&active, Side::Active), (&passive, Side::Passive)]
-            .into_iter()
-            .filter_map(|(face, side)| {
-                // A dead agent has no deadlines; its site changes within the time of a look.
-                if up(side) { face.wakes } else { face.promoting.then_some(LOOK_MS) }
-            })
-            .min();
-        drop((active, passive));
-        let span = match wakes {
-            Some(ms) if news => ms.min(LOOK_MS),
-            Some(ms) => ms,
-            None if news => LOOK_MS,
-            None => IDLE_MS,
-        };
-        // Everybody has looked just before a deadline strikes.
-        let before = span.saturating_sub(1);
-        self.pass_lease(span);
-        for side in Side::ALL {
-            stage.act(side, Op::Pass(before));
-        }
-        self.look(stage, heard);
-        for side in Side::ALL {
-            stage.act(side, Op::Pass(span - before));
-            if wakes == Some(span) && !self.has(down(side)) {
-                stage.act(side, Op::Tick);
-            }
-        }
-    }
-
-    fn look(&mut self, stage: &mut dyn Stage, heard: bool) {
-        for (side, other) in [(Side::Active, Side::Passive), (Side::Passive, Side::Active)] {
-            let follow = follows(&stage.face(side), &stage.face(other), heard);
-            if let Some((timeline, lsn)) = follow {
-                stage.act(side, Op::Follow(timeline as u16, lsn as u16));
-            }
-        }
-        for side in Side::ALL.into_iter().filter(|side| !self.has(down(*side))) {
-            stage.act(side, Op::Observe);
-        }
-        for side in Side::ALL {
-            if self.has(down(side)) {
-                continue;
-            }
-            let status = stage.face(side.other()).status;
-            if heard {
-                stage.act(side, Op::Status(status));
-            } else if stage.face(side).link != PeerLink::Down {
-                stage.act(side, Op::Lost);
-            }
-            if self.witnessed {
-                let holder = self.ask_witness(side, stage.face(side).wants_lease);
-                stage.act(side, Op::Witness(holder));
-            }
-        }
-    }
-
-    /// Who holds the witness's lease.
-    pub fn holder(&self) -> Option<Side> {
-        (self.lease > 1).then_some(if self.lease & 1 == 0 { Side::Active } else { Side::Passive })
-    }
-
-    fn pass_lease(&mut self, ms: u32) {
-        self.lease = if (self.lease >> 1) > ms { self.lease - (ms << 1) } else { 0 };
-    }
-
-    /// One look of a side at the witness, as `adapters::witness` makes it.
-    fn ask_witness(&mut self, side: Side, wanted: Option<bool>) -> Option<LeaseHolder> {
-        if self.has(blind(side)) {
-            return None;
-        }
-        match (self.holder(), wanted) {
-            (None, Some(true)) => self.lease = WITNESS_MS << 1 | side as u32,
-            (Some(holder), Some(true)) if holder == side => self.lease = WITNESS_MS << 1 | side as u32,
-            (Some(holder), Some(false)) if holder == side => self.lease = 0,
-            _ => {}
-        }
-        Some(match self.holder() {
-            Some(holder) if holder == side => LeaseHolder::Us,
-            Some(_) => LeaseHolder::Peer,
-            None => LeaseHolder::Nobody,
-        })
-    }
-}
-
-/// What a standby takes over from its source, where it lacks something.
-fn follows(standby: &Face, source: &Face, heard: bool) -> Option<(u64, u64)> {
-    let attached = heard && standby.role == Role::Standby && standby.replicas > 0 && source.replicas > 0;
-    let behind = source.timeline > standby.timeline
-        || source.timeline == standby.timeline && source.lsn > standby.lsn;
-    (attached && behind && source.role != Role::Stopped)
-        .then_some((source.timeline, source.lsn.max(standby.lsn)))
 }
 
 fn requests_len() -> u8 {

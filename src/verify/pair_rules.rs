@@ -1,8 +1,8 @@
 //! The invariants of the pair: over a move of the world, and at rest.
 
 use super::face::{Call, Face, Promoter};
-use super::invariants::Rule;
 use super::model::{ASKED, Acted, EXCUSED, Move, World};
+use super::rule::Rule;
 use super::site::Role;
 use super::store::{Op, Store};
 use crate::model::{Phase, Side};
