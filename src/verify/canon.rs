@@ -8,8 +8,8 @@ use super::part::{BASE_MS, Letter, Part};
 use crate::model::{
     ActionId, Command, ConsentTag, Effect, Mono, PeerMessage, RecordSeen, RecordWrite, Wall, WitnessSample,
 };
-use crate::plan::Failure;
 use crate::plan::limits::GATE_MS;
+use crate::plan::{Failure, Work};
 use crate::rules::pipeline::Stage;
 use crate::rules::policy::Policy;
 use crate::rules::state::{Lane, State, StepRun, StepStatus};
@@ -254,6 +254,10 @@ fn finished(step: &mut StepRun) {
 
 fn under_way(step: &mut StepRun, shift: &Shift) {
     step.last_error = None;
+    if let Work::Record { annotation: Some(text), .. } = &mut step.step.work {
+        // For people; only whether there is one matters.
+        text.truncate(1);
+    }
     step.attempt = step.attempt.min(MOST_TRIES);
     match &mut step.status {
         StepStatus::InFlight { until, .. } | StepStatus::Backoff { until } => {

@@ -153,9 +153,11 @@ fn remember(after: &mut Part, nonce: Option<String>, said: &[Action], given: &Gi
             }
             Action::Report(Note::Refused(refusal)) if refusal.origin == "peer" => after.past.refused = true,
             Action::Report(Note::Answer { accepted: true, .. }) => {
-                if matches!(given, Given::Ask(index)
-                    if super::part::requests().get(usize::from(*index)) == Some(&OperatorRequest::Acknowledge))
-                {
+                let asked = match given {
+                    Given::Ask(index) => super::part::requests().into_iter().nth(usize::from(*index)),
+                    _ => None,
+                };
+                if asked == Some(OperatorRequest::Acknowledge) {
                     after.past.automatic = false;
                 }
             }

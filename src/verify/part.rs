@@ -139,10 +139,6 @@ impl Part {
                     Event::PeerMessage { id: id.clone(), message: message.clone(), authenticated: true };
                 self.feed(setting, [event], now)
             }
-            Given::Keep(letter) => {
-                self.copy = Some(letter.clone());
-                Vec::new()
-            }
             Given::HearCopy => match self.copy.take() {
                 Some(letter) => self.step(setting, &Given::Hear(letter), now),
                 None => Vec::new(),
@@ -164,23 +160,7 @@ impl Part {
                 self.feed(setting, [answered, up, Event::PeerStatus(status.clone())], now)
             }
             Given::Lost => self.feed(setting, [Event::PeerLink { up: false, reason: String::new() }], now),
-            Given::Pass(ms) => {
-                self.site.advance(now);
-                let slot_ms = (setting.policies[self.side as usize].safety.lease_ms / 2).max(1);
-                // Whole slots only: absences of more than three are equal, and the phase of the clock is left out.
-                self.dead_ms = self.dead_ms.map(|dead| (dead + ms).min(slot_ms * 4));
-                Vec::new()
-            }
             Given::Tick => self.feed(setting, [Event::Tick], now),
-            Given::Follow(timeline, lsn) => {
-                let database = &mut self.site.database;
-                (database.timeline, database.lsn) = (*timeline, *lsn);
-                Vec::new()
-            }
-            Given::Write => {
-                self.site.database.lsn += 10;
-                Vec::new()
-            }
             Given::Dns(answer) => self.resolve(setting, *answer, now),
             Given::Ask(index) => {
                 let Some(request) = requests().into_iter().nth(usize::from(*index)) else {
@@ -189,15 +169,37 @@ impl Part {
                 let ask = Event::Operator { ticket: 1, who: "operator".to_owned(), request };
                 self.feed(setting, [ask], now)
             }
-            Given::FailRun => {
-                self.site.failing_runs = 1;
+            Given::Pass(ms) => {
+                self.pass(setting, *ms, now);
                 Vec::new()
             }
-            Given::Skew(ms) => {
-                self.skew_ms = *ms;
+            Given::Follow(..) | Given::Write | Given::FailRun | Given::Skew(_) | Given::Keep(_) => {
+                self.change(given);
                 Vec::new()
             }
         }
+    }
+
+    /// What changes the site or its surroundings and tells the engine nothing.
+    fn change(&mut self, given: &Given) {
+        match given {
+            Given::Keep(letter) => self.copy = Some(letter.clone()),
+            Given::Follow(timeline, lsn) => {
+                let database = &mut self.site.database;
+                (database.timeline, database.lsn) = (*timeline, *lsn);
+            }
+            Given::Write => self.site.database.lsn += 10,
+            Given::FailRun => self.site.failing_runs = 1,
+            Given::Skew(ms) => self.skew_ms = *ms,
+            _ => {}
+        }
+    }
+
+    fn pass(&mut self, setting: &Setting, ms: u64, now: Mono) {
+        self.site.advance(now);
+        let slot_ms = (setting.policies[self.side as usize].safety.lease_ms / 2).max(1);
+        // Whole slots only: absences of more than three are equal, and the phase of the clock is left out.
+        self.dead_ms = self.dead_ms.map(|dead| (dead + ms).min(slot_ms * 4));
     }
 
     fn feed<const N: usize>(&mut self, setting: &Setting, events: [Event; N], now: Mono) -> Vec<Action> {
