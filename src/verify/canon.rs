@@ -249,15 +249,20 @@ fn sensors(state: &mut State, policy: &Policy, shift: &Shift) {
 
 /// Of a step that is behind the cursor only its work is ever looked at again.
 fn finished(step: &mut StepRun) {
+    for_people(step);
     (step.status, step.attempt, step.started, step.last_error) = (StepStatus::Finished, 1, None, None);
+}
+
+/// Of an annotation only whether there is one matters.
+fn for_people(step: &mut StepRun) {
+    if let Work::Record { annotation: Some(text), .. } = &mut step.step.work {
+        text.truncate(1);
+    }
 }
 
 fn under_way(step: &mut StepRun, shift: &Shift) {
     step.last_error = None;
-    if let Work::Record { annotation: Some(text), .. } = &mut step.step.work {
-        // For people; only whether there is one matters.
-        text.truncate(1);
-    }
+    for_people(step);
     step.attempt = step.attempt.min(MOST_TRIES);
     match &mut step.status {
         StepStatus::InFlight { until, .. } | StepStatus::Backoff { until } => {

@@ -1,5 +1,4 @@
-//! The invariants of one side, judged over one step of its engine, whenever such a step is first computed. A judgement
-//! counts as exercised only where its premise held.
+//! The invariants of one side, judged over one step of its engine. What counts as exercised had its premise true.
 
 use super::part::{Answer, Given, Part};
 use super::rule::Rule;
