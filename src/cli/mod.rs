@@ -8,6 +8,7 @@ mod geo;
 mod operate;
 mod plan;
 mod run;
+mod standby;
 mod verify;
 
 use std::collections::BTreeMap;

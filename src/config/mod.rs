@@ -10,6 +10,7 @@ pub mod geo;
 pub mod http;
 pub mod journal;
 pub mod kube;
+pub mod lease;
 pub mod log;
 pub mod lookup;
 pub mod patroni;
@@ -41,6 +42,8 @@ pub struct Config {
     pub patroni: patroni::PatroniSettings,
     /// Deployment pipeline.
     pub tekton: tekton::TektonSection,
+    /// The Lease that decides which of several agents acts; `None` = there is one agent.
+    pub lease: Option<lease::LeaseSettings>,
     /// Times and limits of the guards.
     pub safety: SafetyPolicy,
     /// Witness and application.
@@ -111,8 +114,10 @@ impl Config {
             [TaskName::LogicHandler, TaskName::KubeWatch, TaskName::TektonWatch].into_iter().any(on);
         let uses_patroni = on(TaskName::PatroniWorker) || engine;
         let dns = dns::read(&mut reader, on(TaskName::DnsWatch));
+        let kube = kube::read(&mut reader, &site.environment, names_needed);
         let mut config = Self {
-            kube: kube::read(&mut reader, &site.environment, names_needed),
+            lease: lease::read_agent(&mut reader, &site.environment, &kube.health_namespace, engine),
+            kube,
             safety: safety::read(
                 &mut reader,
                 site.automation,

@@ -8,6 +8,7 @@ pub mod anycast;
 pub mod clock;
 pub mod diary;
 pub mod dns_watch;
+pub mod election;
 pub mod executor;
 pub mod geo_sync;
 pub mod heartbeat;
