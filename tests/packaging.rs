@@ -195,7 +195,14 @@ fn an_identifier_without_quotes_is_refused_by_the_chart() {
         return;
     }
     let output = std::process::Command::new(helm)
-        .args(["template", "agent", "--kube-version", "1.35.0", "--set", "geo.env.CF_ZONE_ID=12345678901234567890"])
+        .args([
+            "template",
+            "agent",
+            "--kube-version",
+            "1.35.0",
+            "--set",
+            "geo.env.CF_ZONE_ID=12345678901234567890",
+        ])
         .args(["-f"])
         .arg(root.join("helm/switchover-agent/ci/geo.yaml"))
         .arg(root.join("helm/switchover-agent"))

@@ -46,6 +46,8 @@ pub struct Windows {
     pub handled: watch::Sender<BTreeMap<String, OutboxId>>,
     /// The record's keys.
     pub record: watch::Sender<Option<BTreeMap<String, String>>>,
+    /// Whether this site should hold the witness's lease.
+    pub wants_lease: watch::Sender<Option<bool>>,
     /// Every note, for a timeline; slow listeners miss some.
     pub notes: broadcast::Sender<Note>,
 }
@@ -149,9 +151,13 @@ fn spawn_call(ctx: &Ctx, logic: &Arc<Logic>, calls: &TaskTracker, command: Comma
 impl Logic {
     fn publish(&self, engine: &Engine) {
         let now = self.clock.now();
-        let snapshot = serde_json::to_value(engine.snapshot(now)).unwrap_or_default();
+        let snapshot = engine.snapshot(now);
+        self.metrics.observe_guards(&snapshot);
+        let snapshot = serde_json::to_value(snapshot).unwrap_or_default();
         self.windows.snapshot.send_replace(snapshot);
         self.windows.status.send_replace(engine.peer_status(now.mono));
+        let wants = engine.wants_witness_lease();
+        self.windows.wants_lease.send_if_modified(|shown| std::mem::replace(shown, wants) != wants);
         self.windows.handled.send_if_modified(|handled| {
             let changed = *handled != engine.state().handled;
             if changed {
