@@ -21,7 +21,7 @@ pub(super) async fn geo(env: &dyn Lookup, dry: bool) -> ExitCode {
     }
     let config = match Config::read(&env, wall_now()) {
         Ok(config) => config,
-        Err(problems) => return fail_config(&problems.to_string()),
+        Err(problems) => return fail_config(&problems),
     };
     for warning in config.warnings() {
         say(&format!("warning: {warning}"));
