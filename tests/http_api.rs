@@ -33,13 +33,17 @@ struct Agent {
 }
 
 async fn agent(auth: Auth) -> Agent {
+    agent_with(auth, Ready::new(true)).await
+}
+
+async fn agent_with(auth: Auth, ready: Ready) -> Agent {
     let (bus, events) = Bus::new();
     let registry = Arc::new(prometheus::Registry::new());
     let metrics = Metrics::new(&registry);
     metrics.set_release("000000-dev");
     let (snapshot, tasks, record) =
         (watch::Sender::new(json!({})), watch::Sender::new(TaskTable::new()), watch::Sender::new(None));
-    let (desk, ready) = (OperatorDesk::new(bus), Arc::new(Ready::new(true)));
+    let (desk, ready) = (OperatorDesk::new(bus), Arc::new(ready));
     let state = HttpState {
         snapshot: snapshot.subscribe(),
         tasks: tasks.subscribe(),
@@ -332,4 +336,16 @@ async fn an_address_in_use_is_named_in_the_error() {
     let first = http::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
     let error = http::bind(first.local_addr().unwrap()).await.unwrap_err().to_string();
     assert!(error.contains("HTTP_LISTEN=127.0.0.1:"), "{error}");
+}
+
+/// Beside the engine a load balancer's trouble is shown and holds nothing back: the peer link needs the Service.
+#[tokio::test]
+async fn geo_sync_holds_back_readiness_only_where_it_is_alone() {
+    for (alone, status) in [(true, 503), (false, 200)] {
+        let health = Arc::new(switchover_agent::tasks::geo_sync::GeoHealth::default());
+        let agent = agent_with(token(), Ready::new(false).with_geo(Some(health), alone)).await;
+        let (answered, body) = get(&agent, "/ready").await;
+        let body: Value = serde_json::from_str(&body).unwrap();
+        assert_eq!((answered, &body["ready"], &body["geo_sync"]), (status, &json!(!alone), &json!(false)));
+    }
 }
