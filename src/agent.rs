@@ -23,7 +23,8 @@ use crate::bus::Bus;
 use crate::config::Config;
 use crate::config::journal::OnDamage;
 use crate::http::{Auth, HttpState, OperatorDesk, Ready};
-use crate::journal::Journal;
+use crate::journal::broken_disk::BrokenDisk;
+use crate::journal::{Disk, Journal, RealDisk};
 use crate::model::{Event, Mono, Note, PeerStatus};
 use crate::peer::{Courier, DeliveryQueue, PeerShared, new_instance};
 use crate::rules::state::State;
@@ -31,6 +32,7 @@ use crate::tasks::clock::{Clock, wall_now};
 use crate::tasks::diary::{Diary, recover};
 use crate::tasks::executor::Hands;
 use crate::tasks::geo_sync::GeoHealth;
+use crate::tasks::kill_switch::KillSwitch;
 use crate::tasks::kube_store::KubeStore;
 use crate::tasks::logic_handler::{Logic, Windows};
 use crate::tasks::supervisor::{Policy, Supervisor, SupervisorEnd, TaskFuture};
@@ -232,7 +234,11 @@ async fn logic(
         let store = KubeStore::new(kube, config.kube.health_namespace.clone(), name);
         Box::new(store) as Box<dyn crate::journal::ConfigMapStore>
     });
-    let (journal, recovered) = Journal::open(&config.journal, store)
+    let disk: Box<dyn Disk> = match config.faults.journal {
+        Some(fault) => Box::new(BrokenDisk::new(fault)),
+        None => Box::new(RealDisk),
+    };
+    let (journal, recovered) = Journal::open(&config.journal, store, disk)
         .await
         .map_err(|error| StartError::new("the journal (JOURNAL)", &error))?;
     if let Some(damage) = &recovered.damage {
@@ -240,9 +246,19 @@ async fn logic(
     }
     let halts = config.journal.on_damage == OnDamage::Halt;
     let policy = config.policy(instance);
-    let fresh = || (State::new(policy.dns.agree_samples, policy.dns.agree_ms), Mono(0));
-    let usable = recovered.damage.is_none().then(|| recover(&recovered, wall_now())).flatten();
-    let (mut state, mono) = usable.unwrap_or_else(fresh);
+    if let Some(torn) = &recovered.torn {
+        let (bytes, moved_to) = (torn.bytes, torn.moved_to.display());
+        tracing::warn!(bytes, %moved_to, "the journal's last write was torn; it never took effect and was moved");
+    }
+    let resumed = recovered.damage.is_none().then(|| recover(&recovered, wall_now())).flatten();
+    if let Some(resumed) = &resumed {
+        let at = where_it_stood(&resumed.state);
+        tracing::info!(entry = resumed.entry, generation = resumed.state.generation.0, "resumed: {at}");
+    }
+    let (mut state, mono) = match &resumed {
+        Some(resumed) => (resumed.state.clone(), resumed.mono),
+        None => (State::new(policy.dns.agree_samples, policy.dns.agree_ms), Mono(0)),
+    };
     if let Some(damage) = recovered.damage.as_ref().filter(|_| halts) {
         state.safe_halt = Some(damage.to_string());
     }
@@ -252,11 +268,23 @@ async fn logic(
         saved: Mutex::new(state),
         clock: Clock::starting_at(mono),
         hands: Arc::new(parts.hands.clone()),
-        diary: Diary::new(journal),
+        diary: Diary::new(journal, resumed.as_ref()),
+        kill: KillSwitch::new(config.faults.kill_at.clone()),
         windows,
         desk: desk.clone(),
         metrics: metrics.clone(),
     }))
+}
+
+/// Where a resumed agent goes on, in a few words.
+fn where_it_stood(state: &State) -> String {
+    match &state.run {
+        Some(run) => {
+            let step = run.lane.current().map_or("its end", |step| step.step.name.as_str());
+            format!("{} goes on at {step}", run.transition)
+        }
+        None => "no transition was under way".to_owned(),
+    }
 }
 
 /// What the spawn table needs.

@@ -6,6 +6,7 @@
 pub mod anycast;
 pub mod bgp;
 pub mod dns;
+pub mod faults;
 pub mod geo;
 pub mod http;
 pub mod journal;
@@ -51,6 +52,8 @@ pub struct Config {
     pub journal: journal::JournalSettings,
     /// Logs.
     pub log: log::LogSettings,
+    /// What is broken on purpose.
+    pub faults: faults::FaultSettings,
 }
 
 /// Everything that is wrong with the settings.
@@ -97,6 +100,7 @@ impl Config {
             http: http::read(&mut reader),
             journal: journal::read(&mut reader, engine),
             log: log::read(&mut reader),
+            faults: faults::read(&mut reader),
             site,
         };
         let problems = reader.into_problems();

@@ -6,7 +6,8 @@
 //! ```
 //!
 //! Owns: the only engine of the agent and the order "intent in the journal, then the act, then the outcome". Never
-//! decides. A task that was restarted after a panic goes on from the state after the last whole event.
+//! decides. Actions that must not happen twice go through [`once`]. A task that was restarted after a panic goes on
+//! from the state after the last whole event.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,8 +20,10 @@ use tracing::Level;
 use super::clock::Clock;
 use super::diary::{Diary, Page};
 use super::executor::Hands;
+use super::kill_switch::KillSwitch;
 use super::meters::Meters;
-use super::{Ctx, Exit};
+use super::{Ctx, Exit, once};
+use crate::config::faults::KillPoint;
 use crate::http::OperatorDesk;
 use crate::model::{Action, Command, Event, Mono, Note, OutboxId, PeerStatus, RecordSeen};
 use crate::rules::Engine;
@@ -64,6 +67,8 @@ pub struct Logic {
     pub hands: Arc<Hands>,
     /// Journal.
     pub diary: Diary,
+    /// The agent's own death, where a test wants it.
+    pub kill: KillSwitch,
     /// Windows for others.
     pub windows: Windows,
     /// Where operators wait for answers.
@@ -120,12 +125,16 @@ async fn step(
 ) {
     let now = logic.clock.now();
     let mut page = Page::new(now);
+    let mut ended = None;
     if let Event::ActionDone { id, outcome } = &event {
         page.outcome(*id, outcome);
+        ended = Some(*id);
     }
     let actions = engine.handle(event, now);
     page.actions(&actions);
+    logic.kill.before_write(&actions);
     let status = logic.diary.write(page, engine.state()).await;
+    logic.kill.after_write(&actions, ended);
     logic.metrics.set_journal(&status);
     logic.saved.lock().await.clone_from(engine.state());
     logic.publish(engine);
@@ -139,10 +148,20 @@ async fn step(
 }
 
 fn spawn_call(ctx: &Ctx, logic: &Arc<Logic>, calls: &TaskTracker, command: Command) {
-    let (bus, hands, clock) = (ctx.bus.clone(), logic.hands.clone(), logic.clock);
+    let (bus, logic) = (ctx.bus.clone(), logic.clone());
     calls.spawn(async move {
-        let outcome = hands.perform(&command, clock.now().wall).await;
-        bus.send(Event::ActionDone { id: command.id, outcome }).await;
+        logic.kill.before_act(&command);
+        let performed = if command.effect.is_once_only() {
+            let aimed = || logic.kill.command(KillPoint::AfterAim, &command);
+            once::perform(&logic.hands, &logic.diary, &command, logic.clock, aimed).await
+        } else {
+            logic.hands.perform(&command, logic.clock.now().wall).await.into()
+        };
+        logic.kill.command(KillPoint::AfterEffect, &command);
+        bus.send(Event::ActionDone { id: command.id, outcome: performed.outcome }).await;
+        if let Some(seen) = performed.seen {
+            bus.send(seen).await;
+        }
     });
 }
 
