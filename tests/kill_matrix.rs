@@ -1,0 +1,106 @@
+//! kill -9 at every step: real agents as processes, sites simulated here, every transition, every step of each side's
+//! plan, before its intent, after its intent, after its effect, after its record, at gold, at golddr and at both.
+//!
+//! A fair sample runs with every test; `make test-kill` runs the whole and prints the table. `KILL_CASE=<case>` runs
+//! one case (a failing case prints its own), `KILL_KEEP=1` keeps its logs and journals.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    missing_docs,
+    reason = "a test that cannot be set up should panic"
+)]
+#![allow(clippy::disallowed_methods, reason = "which cases run is a choice of whoever starts the test")]
+
+#[path = "kill_matrix/cases.rs"]
+mod cases;
+#[path = "kill_matrix/drive.rs"]
+mod drive;
+#[path = "kill_matrix/rig.rs"]
+mod rig;
+#[path = "kill_matrix/table.rs"]
+mod table;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use cases::{Case, SCENARIOS};
+use drive::{Reference, Verdict};
+use futures_util::StreamExt;
+use switchover_agent::model::Side;
+
+/// Labs at one time.
+const AT_ONCE: usize = 4;
+/// Kills of the sample that runs with every test.
+const SAMPLE: usize = 64;
+
+type Results = Vec<(Case, Result<Verdict, String>)>;
+
+async fn references(names: &[&'static str]) -> BTreeMap<&'static str, Arc<Reference>> {
+    let runs = names.iter().map(|name| async move { (*name, drive::reference(drive::scenario(name)).await) });
+    let runs: Vec<_> = futures_util::stream::iter(runs).buffer_unordered(AT_ONCE).collect().await;
+    runs.into_iter().map(|(name, run)| (name, Arc::new(run.unwrap_or_else(|why| panic!("{why}"))))).collect()
+}
+
+fn all_cases(references: &BTreeMap<&'static str, Arc<Reference>>) -> Vec<Case> {
+    let of_scenario = |(name, reference): (&&'static str, &Arc<Reference>)| {
+        let [gold, golddr] = Side::ALL.map(|side| cases::places(&reference.journals[side as usize]));
+        cases::cases(name, [&gold, &golddr])
+    };
+    references.iter().flat_map(of_scenario).collect()
+}
+
+/// Evenly spread over the list, which has all scenarios, sides and points in order.
+fn sample(all: Vec<Case>) -> Vec<Case> {
+    let count = all.len();
+    // A step that has no factor in common with the points of a step, so that every point is met.
+    (0..SAMPLE.min(count)).map(|index| all[index * count / SAMPLE.min(count)].clone()).collect()
+}
+
+async fn run_all(cases: Vec<Case>, references: &BTreeMap<&'static str, Arc<Reference>>) -> Results {
+    let total = cases.len();
+    let runs = cases.into_iter().enumerate().map(|(index, case)| {
+        let reference = Arc::clone(&references[case.scenario]);
+        async move {
+            let begun = std::time::Instant::now();
+            let result = drive::run(&case, &reference).await;
+            let word = match &result {
+                Ok(verdict) => format!("{:?}", verdict.end),
+                Err(_) => "FAILED".to_owned(),
+            };
+            println!("{:>4}/{total} {case}: {word} {:.1} s", index + 1, begun.elapsed().as_secs_f64());
+            (case, result)
+        }
+    });
+    futures_util::stream::iter(runs).buffer_unordered(AT_ONCE).collect().await
+}
+
+fn judge(results: &Results) {
+    println!("\n{}", table::render(results));
+    let mut failed = 0;
+    for (case, result) in results {
+        if let Err(why) = result {
+            failed += 1;
+            println!("FAILED {case}\n  repeat: make test-kill KILL_CASE='{case}'\n{why}\n");
+        }
+    }
+    assert_eq!(failed, 0, "of {} cases", results.len());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agent_killed_at_any_step_goes_on_and_does_nothing_twice() {
+    if let Ok(text) = std::env::var("KILL_CASE") {
+        let case = Case::parse(&text).unwrap_or_else(|| panic!("KILL_CASE={text} is no case"));
+        let references = references(&[case.scenario]).await;
+        return judge(&run_all(vec![case], &references).await);
+    }
+    let only = std::env::var("KILL_SCENARIO").unwrap_or_default();
+    let names: Vec<&str> =
+        SCENARIOS.iter().map(|known| known.name).filter(|name| only.is_empty() || *name == only).collect();
+    let references = references(&names).await;
+    let all = all_cases(&references);
+    let whole = std::env::var("KILL_CASES").is_ok_and(|text| text == "all");
+    println!("{} cases, of which {} run", all.len(), if whole { all.len() } else { SAMPLE });
+    let results = run_all(if whole { all } else { sample(all) }, &references).await;
+    judge(&results);
+}
