@@ -35,6 +35,7 @@ use crate::tasks::geo_sync::GeoHealth;
 use crate::tasks::kill_switch::KillSwitch;
 use crate::tasks::kube_store::KubeStore;
 use crate::tasks::logic_handler::{Logic, Windows};
+use crate::tasks::recorder::Recorder;
 use crate::tasks::supervisor::{Policy, Supervisor, SupervisorEnd, TaskFuture};
 use crate::tasks::{
     Ctx, Exit, TaskName, dns_watch, geo_sync, kube_watch, logic_handler, patroni_worker, peer_client,
@@ -175,6 +176,7 @@ impl Agent {
             }
             None => None,
         };
+        let diary = logic.diary.clone();
         let auth = Auth::from_settings(&config.http.auth, parts.kube.clone().map(kube_reviewer));
         let ready = Arc::new(Ready::new(config.site.tasks.contains(&TaskName::KubeWatch)));
         let wiring = Wiring { config: &config, bus, registry: registry.clone(), cancel: cancel.clone() };
@@ -188,6 +190,7 @@ impl Agent {
             auth,
             record: views.record,
             ready,
+            diary,
         };
         let server = tokio::spawn(crate::http::serve(listener, state, cancel.clone()));
         let supervisor = tokio::spawn(supervisor.run());
@@ -268,7 +271,9 @@ async fn logic(
         saved: Mutex::new(state),
         clock: Clock::starting_at(mono),
         hands: Arc::new(parts.hands.clone()),
-        diary: Diary::new(journal, resumed.as_ref()),
+        diary: Arc::new(Diary::new(journal, resumed.as_ref())),
+        recorder: Recorder::open(config.recorder.as_ref())
+            .map_err(|error| StartError::new("the recording of events (RECORD_EVENTS)", &error))?,
         kill: KillSwitch::new(config.faults.kill_at.clone()),
         windows,
         desk: desk.clone(),

@@ -14,10 +14,14 @@
 
 #[path = "kill_matrix/cases.rs"]
 mod cases;
+#[path = "kill_matrix/damage.rs"]
+mod damage;
 #[path = "kill_matrix/drive.rs"]
 mod drive;
 #[path = "kill_matrix/rig.rs"]
 mod rig;
+#[path = "kill_matrix/survive.rs"]
+mod survive;
 #[path = "kill_matrix/table.rs"]
 mod table;
 
@@ -69,6 +73,9 @@ async fn run_all(cases: Vec<Case>, references: &BTreeMap<&'static str, Arc<Refer
                 Err(_) => "FAILED".to_owned(),
             };
             println!("{:>4}/{total} {case}: {word} {:.1} s", index + 1, begun.elapsed().as_secs_f64());
+            if let Err(why) = &result {
+                println!("  repeat: make test-kill KILL_CASE='{case}'\n{why}\n");
+            }
             (case, result)
         }
     });
@@ -81,7 +88,8 @@ fn judge(results: &Results) {
     for (case, result) in results {
         if let Err(why) = result {
             failed += 1;
-            println!("FAILED {case}\n  repeat: make test-kill KILL_CASE='{case}'\n{why}\n");
+            let first = why.lines().next().unwrap_or_default();
+            println!("FAILED {case}: {first}\n  repeat: make test-kill KILL_CASE='{case}'");
         }
     }
     assert_eq!(failed, 0, "of {} cases", results.len());

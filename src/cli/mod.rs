@@ -4,6 +4,7 @@
 //! same settings in the same way.
 
 mod operate;
+mod past;
 mod plan;
 mod run;
 mod verify;
@@ -53,6 +54,22 @@ enum Commands {
     Status {
         #[command(flatten)]
         agent: AgentAddress,
+    },
+    /// Print the journal of a running agent or of a directory, and whether its hash chain holds
+    History {
+        /// Directory of a journal in files, instead of a running agent
+        #[arg(long, value_name = "DIR")]
+        journal: Option<PathBuf>,
+        /// Newest entries to print
+        #[arg(long, default_value_t = 200)]
+        limit: usize,
+        #[command(flatten)]
+        agent: AgentAddress,
+    },
+    /// Run a recording (RECORD_EVENTS) through the engine again and compare every action
+    Replay {
+        /// The recording
+        file: PathBuf,
     },
     /// Two agents and two simulated sites on loopback
     Lab {
@@ -136,6 +153,9 @@ pub fn main() -> ExitCode {
                 operate::transition(&env, &agent.agent, &transition, accept_data_loss).await
             }
             Commands::Status { agent } => operate::status(&agent.agent).await,
+            Commands::History { journal: Some(dir), limit, .. } => past::journal(&dir, limit),
+            Commands::History { journal: None, limit, agent } => past::agent(&env, &agent.agent, limit).await,
+            Commands::Replay { file } => past::replay(&file),
             Commands::Lab { cycle, free_ports } => run::lab(&env, cycle, free_ports).await,
             Commands::Verify { faults, requests, ticks, states, seconds } => {
                 verify::verify(Bounds { faults, requests, ticks, fenced: true }, states, seconds)

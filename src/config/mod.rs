@@ -16,6 +16,7 @@ pub mod lookup;
 pub mod patroni;
 pub mod peer;
 pub mod portal;
+pub mod recorder;
 pub mod site;
 pub mod tekton;
 
@@ -52,6 +53,8 @@ pub struct Config {
     pub journal: journal::JournalSettings,
     /// Logs.
     pub log: log::LogSettings,
+    /// Recording of events; `None` = nothing is recorded.
+    pub recorder: Option<recorder::RecorderSettings>,
     /// What is broken on purpose.
     pub faults: faults::FaultSettings,
 }
@@ -100,6 +103,7 @@ impl Config {
             http: http::read(&mut reader),
             journal: journal::read(&mut reader, engine),
             log: log::read(&mut reader),
+            recorder: recorder::read(&mut reader),
             faults: faults::read(&mut reader),
             site,
         };

@@ -12,6 +12,7 @@ pub mod configmap;
 mod dir;
 pub mod file;
 mod scan;
+pub mod story;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -311,6 +312,25 @@ impl Journal {
             Self::Memory(memory) => JournalStatus { degraded: memory.degraded, ..JournalStatus::default() },
             Self::File(file) => file.status(),
             Self::ConfigMap(map) => map.status(),
+        }
+    }
+
+    /// What it holds now, checked as at a start, for people; nothing is touched.
+    ///
+    /// # Errors
+    /// [`JournalError::Open`] where it cannot be read.
+    pub async fn look(&self) -> Result<Recovered, JournalError> {
+        match self {
+            Self::Memory(memory) => Ok(memory.recover()),
+            Self::File(file) => {
+                let dir = file.dir();
+                let failed = |error: tokio::task::JoinError| JournalError::Open {
+                    place: "files".into(),
+                    reason: error.to_string(),
+                };
+                tokio::task::spawn_blocking(move || file::look(&dir)).await.map_err(failed)?
+            }
+            Self::ConfigMap(map) => map.look().await,
         }
     }
 

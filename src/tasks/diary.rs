@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use tokio::sync::Mutex;
 
-use crate::journal::{Entry, EntryKind, Journal, JournalStatus, Recovered};
+use crate::journal::{Entry, EntryKind, Journal, JournalError, JournalStatus, Recovered};
 use crate::model::{Action, ActionId, Aim, Command, Generation, Mono, Note, Now, Outcome, Wall};
 use crate::rules::state::State;
 
@@ -115,6 +115,14 @@ impl Diary {
             inner.last = Some(durable);
         }
         inner.append(page).await
+    }
+
+    /// What the journal holds, for people.
+    ///
+    /// # Errors
+    /// Where it cannot be read.
+    pub async fn look(&self) -> Result<Recovered, JournalError> {
+        self.journal.lock().await.journal.look().await
     }
 
     /// What an earlier try of this command's step was aimed at, where its success is not known.

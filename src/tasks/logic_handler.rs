@@ -22,6 +22,7 @@ use super::diary::{Diary, Page};
 use super::executor::Hands;
 use super::kill_switch::KillSwitch;
 use super::meters::Meters;
+use super::recorder::Recorder;
 use super::{Ctx, Exit, once};
 use crate::config::faults::KillPoint;
 use crate::http::OperatorDesk;
@@ -66,7 +67,9 @@ pub struct Logic {
     /// Adapters.
     pub hands: Arc<Hands>,
     /// Journal.
-    pub diary: Diary,
+    pub diary: Arc<Diary>,
+    /// Events as they come, where they are recorded.
+    pub recorder: Recorder,
     /// The agent's own death, where a test wants it.
     pub kill: KillSwitch,
     /// Windows for others.
@@ -82,6 +85,7 @@ pub async fn run(ctx: Ctx, logic: Arc<Logic>) -> Exit {
     let mut events = logic.events.lock().await;
     let state = logic.saved.lock().await.clone();
     let mut engine = Engine::restore(logic.policy.clone(), state);
+    logic.recorder.begin(&engine);
     let calls = TaskTracker::new();
     let mut meters = Meters::new(logic.metrics.clone(), &logic.policy);
     loop {
@@ -130,7 +134,11 @@ async fn step(
         page.outcome(*id, outcome);
         ended = Some(*id);
     }
+    let heard = logic.recorder.is_on().then(|| event.clone());
     let actions = engine.handle(event, now);
+    if let Some(event) = heard {
+        logic.recorder.event(now, event, &actions);
+    }
     page.actions(&actions);
     logic.kill.before_write(&actions);
     let status = logic.diary.write(page, engine.state()).await;

@@ -21,6 +21,7 @@ pub mod patroni_worker;
 pub mod peer_client;
 pub mod peer_client_fwd;
 pub mod peer_server;
+pub mod recorder;
 pub mod supervisor;
 pub mod tekton_watch;
 pub mod tick_producer;

@@ -120,11 +120,21 @@ pub enum JournalKind {
     ConfigMap,
 }
 
-/// One kill, as `FAULT_KILL_AT` takes it.
+/// One kill, as `FAULT_KILL_AT` takes it, or `journal=` and what `FAULT_JOURNAL` takes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Kill {
     pub side: Side,
     pub at: String,
+}
+
+impl Kill {
+    /// The agent's setting.
+    pub fn setting(&self) -> (&'static str, &str) {
+        match self.at.strip_prefix("journal=") {
+            Some(fault) => ("FAULT_JOURNAL", fault),
+            None => ("FAULT_KILL_AT", &self.at),
+        }
+    }
 }
 
 /// One case: who is killed where, in which scenario.
@@ -221,12 +231,20 @@ pub fn places(journal: &[Recorded]) -> Vec<String> {
 pub fn cases(scenario: &'static str, places: [&[String]; 2]) -> Vec<Case> {
     let mut cases = Vec::new();
     let mut add = |kills: Vec<Kill>| {
-        let journal = if cases.len() % 3 == 2 { JournalKind::ConfigMap } else { JournalKind::File };
+        let torn = kills.iter().any(|kill| kill.at.starts_with("journal="));
+        let in_map = cases.len() % 3 == 2 && !torn;
+        let journal = if in_map { JournalKind::ConfigMap } else { JournalKind::File };
         cases.push(Case { scenario, kills, journal });
     };
     for side in Side::ALL {
         for at in places[side as usize] {
             add(vec![Kill { side, at: at.clone() }]);
+        }
+    }
+    for side in Side::ALL {
+        // Killed in the middle of a write of the journal; a step is at least one write.
+        for write in (3..places[side as usize].len() / 4).step_by(4) {
+            add(vec![Kill { side, at: format!("journal=torn:{write}") }]);
         }
     }
     let [gold, golddr] = places;

@@ -84,7 +84,7 @@ pub async fn run(case: &Case, reference: &Reference) -> Result<Verdict, String> 
     let mut rig = Rig::lay(scenario, case.journal).await;
     for side in Side::ALL {
         match case.kills.iter().find(|kill| kill.side == side) {
-            Some(kill) => rig.start(side, &[("FAULT_KILL_AT", kill.at.as_str())]),
+            Some(kill) => rig.start(side, &[kill.setting()]),
             None => rig.start(side, &[]),
         }
     }
@@ -156,7 +156,7 @@ async fn drive(
     }
 }
 
-async fn is_over(rig: &Rig, scenario: &Scenario) -> bool {
+pub async fn is_over(rig: &Rig, scenario: &Scenario) -> bool {
     for side in Side::ALL {
         let Some(shown) = rig.status(side).await else { return false };
         if !(scenario.is_over)(side, &shown) {

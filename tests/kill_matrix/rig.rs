@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use switchover_agent::adapters::http_client;
 use switchover_agent::journal::{Recorded, chain};
-use switchover_agent::lab::agents::{Lab, LabSettings, free_port};
+use switchover_agent::lab::agents::{Lab, LabSettings, TOKEN, free_port};
 use switchover_agent::lab::settings::Delays;
 use switchover_agent::model::Side;
 use tokio::process::{Child, Command};
@@ -19,6 +19,8 @@ use crate::cases::{JournalKind, Scenario};
 const LOOK: Duration = Duration::from_millis(60);
 /// How long an agent may take to know its site and its peer.
 const READY: Duration = Duration::from_secs(60);
+/// Last resort of a wait.
+const LAST_RESORT: Duration = Duration::from_secs(150);
 
 /// Settings that make a lab quick; everything else is as in production.
 const QUICK: [(&str, &str); 8] = [
@@ -51,6 +53,8 @@ pub struct Rig {
     agents: [Option<Child>; 2],
     ports: [u16; 2],
     client: reqwest::Client,
+    /// Token of the operators.
+    pub token: &'static str,
 }
 
 impl Rig {
@@ -74,7 +78,7 @@ impl Rig {
             env.insert("HTTP_LISTEN".to_owned(), format!("127.0.0.1:{}", ports[side as usize]));
         }
         let client = http_client::client("http://127.0.0.1", Duration::from_secs(5)).unwrap();
-        Self { lab, agents: [None, None], ports, client }
+        Self { lab, agents: [None, None], ports, client, token: TOKEN }
     }
 
     /// Starts an agent, with settings of its own beside the lab's.
@@ -106,16 +110,44 @@ impl Rig {
 
     /// What `/status` shows; `None` = it does not answer, or has nothing to show yet.
     pub async fn status(&self, side: Side) -> Option<Value> {
-        let url = format!("http://127.0.0.1:{}/status", self.ports[side as usize]);
-        let answer = self.client.get(url).send().await.ok()?;
+        let answer = self.client.get(self.agent_url(side, "/status")).send().await.ok()?;
         answer.json::<Value>().await.ok().filter(Value::is_object)
     }
 
-    /// Asks an agent for something, as an operator.
-    pub async fn ask(&self, side: Side, path: &str) -> u16 {
-        let url = format!("http://127.0.0.1:{}{path}", self.ports[side as usize]);
-        let request = self.client.put(url).bearer_auth(switchover_agent::lab::agents::TOKEN);
-        request.send().await.map_or(0, |answer| answer.status().as_u16())
+    /// Asks an agent for something, as an operator: status and body.
+    pub async fn ask(&self, side: Side, path: &str) -> (u16, String) {
+        let request = self.client.put(self.agent_url(side, path)).bearer_auth(self.token);
+        match request.send().await {
+            Ok(answer) => (answer.status().as_u16(), answer.text().await.unwrap_or_default()),
+            Err(error) => (0, error.to_string()),
+        }
+    }
+
+    pub fn agent_url(&self, side: Side, path: &str) -> String {
+        format!("http://127.0.0.1:{}{path}", self.ports[side as usize])
+    }
+
+    /// `kill -9`, and its end awaited.
+    pub async fn kill(&mut self, side: Side) {
+        if let Some(mut child) = self.agents[side as usize].take() {
+            child.kill().await.unwrap();
+        }
+    }
+
+    /// Waits until an agent shows something; in vain, it says what it shows and has said.
+    pub async fn until(&self, side: Side, what: &str, holds: impl Fn(&Value) -> bool) {
+        let begun = Instant::now();
+        loop {
+            let shown = self.status(side).await;
+            if shown.as_ref().is_some_and(&holds) {
+                return;
+            }
+            if begun.elapsed() > LAST_RESORT {
+                let log = std::fs::read_to_string(self.log(side)).unwrap_or_default();
+                panic!("waited {LAST_RESORT:?} for {what} at {side}\n{}\n{log}", shown.unwrap_or_default());
+            }
+            sleep(LOOK).await;
+        }
     }
 
     /// Waits until an agent has read its record, so that it acts; how long that took.
