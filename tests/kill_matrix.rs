@@ -2,7 +2,8 @@
 //! plan, before its intent, after its intent, after its effect, after its record, at gold, at golddr and at both.
 //!
 //! A fair sample runs with every test; `make test-kill` runs the whole and prints the table. `KILL_CASE=<case>` runs
-//! one case (a failing case prints its own), `KILL_KEEP=1` keeps its logs and journals.
+//! one case (a failing case prints its own), `KILL_KEEP=1` keeps its logs and journals, `KILL_AGENT=<file>` runs another
+//! binary than the one just built.
 
 #![allow(
     clippy::unwrap_used,
@@ -34,7 +35,7 @@ use futures_util::StreamExt;
 use switchover_agent::model::Side;
 
 /// Labs at one time.
-const AT_ONCE: usize = 4;
+const AT_ONCE: usize = 5;
 /// Kills of the sample that runs with every test.
 const SAMPLE: usize = 64;
 

@@ -13,6 +13,8 @@ use crate::rig::Rig;
 
 /// Last resort; a case takes a few seconds.
 const LIMIT: Duration = Duration::from_secs(100);
+/// Between two looks at a lab.
+const LOOK: Duration = Duration::from_millis(80);
 /// A halt that stands this long is the end.
 const HALT_STANDS: Duration = Duration::from_secs(3);
 
@@ -69,7 +71,7 @@ pub async fn reference(scenario: &'static Scenario) -> Result<Reference, String>
         if begun.elapsed() > LIMIT {
             return Err(format!("{}: the unkilled run does not end\n{}", scenario.name, report(&rig).await));
         }
-        sleep(Duration::from_millis(60)).await;
+        sleep(LOOK).await;
     }
     let end = ends(&rig).await;
     let once = Side::ALL.map(|side| rig.once_effects(side));
@@ -152,7 +154,7 @@ async fn drive(
                 differences(rig, reference).await
             ));
         }
-        sleep(Duration::from_millis(60)).await;
+        sleep(LOOK).await;
     }
 }
 

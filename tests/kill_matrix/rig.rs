@@ -24,8 +24,8 @@ const LAST_RESORT: Duration = Duration::from_secs(150);
 
 /// Settings that make a lab quick; everything else is as in production.
 const QUICK: [(&str, &str); 8] = [
-    ("PATRONI_POLL_SECONDS", "0.1"),
-    ("DNS_POLL_SECONDS", "0.3"),
+    ("PATRONI_POLL_SECONDS", "0.25"),
+    ("DNS_POLL_SECONDS", "0.5"),
     ("PEER_PING_SECONDS", "0.2"),
     ("TEKTON_SETTLE_SECONDS", "0.5"),
     ("LOG_LEVEL", "info"),
@@ -84,7 +84,8 @@ impl Rig {
     /// Starts an agent, with settings of its own beside the lab's.
     pub fn start(&mut self, side: Side, extra: &[(&str, &str)]) {
         let log = std::fs::OpenOptions::new().create(true).append(true).open(self.log(side)).unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_switchover-agent"))
+        let built = env!("CARGO_BIN_EXE_switchover-agent").into();
+        let child = Command::new(std::env::var_os("KILL_AGENT").unwrap_or(built))
             .arg("run")
             .env_clear()
             .envs(&self.lab.env[side as usize])
