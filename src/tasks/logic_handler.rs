@@ -26,7 +26,7 @@ use super::recorder::Recorder;
 use super::{Ctx, Exit, once};
 use crate::config::faults::KillPoint;
 use crate::http::OperatorDesk;
-use crate::model::{Action, Command, Event, Mono, Note, OutboxId, PeerStatus, RecordSeen};
+use crate::model::{Action, Command, Detail, Event, Mono, Note, OutboxId, Outcome, PeerStatus, RecordSeen};
 use crate::rules::Engine;
 use crate::rules::policy::Policy;
 use crate::rules::state::State;
@@ -50,6 +50,8 @@ pub struct Windows {
     pub handled: watch::Sender<BTreeMap<String, OutboxId>>,
     /// The record's keys.
     pub record: watch::Sender<Option<BTreeMap<String, String>>>,
+    /// Whether this site should hold the witness's lease.
+    pub wants_lease: watch::Sender<Option<bool>>,
     /// Every note, for a timeline; slow listeners miss some.
     pub notes: broadcast::Sender<Note>,
 }
@@ -159,15 +161,22 @@ fn spawn_call(ctx: &Ctx, logic: &Arc<Logic>, calls: &TaskTracker, command: Comma
     let (bus, logic) = (ctx.bus.clone(), logic.clone());
     calls.spawn(async move {
         logic.kill.before_act(&command);
-        let performed = if command.effect.is_once_only() {
+        let outcome = if command.effect.is_once_only() {
             let aimed = || logic.kill.command(KillPoint::AfterAim, &command);
             once::perform(&logic.hands, &logic.diary, &command, logic.clock, aimed).await
         } else {
-            logic.hands.perform(&command, logic.clock.now().wall).await.into()
+            logic.hands.perform(&command, logic.clock.now().wall).await
         };
         logic.kill.command(KillPoint::AfterEffect, &command);
-        bus.send(Event::ActionDone { id: command.id, outcome: performed.outcome }).await;
-        if let Some(seen) = performed.seen {
+        let event_id = match &outcome {
+            Outcome::Done(Detail::PipelineStarted { event_id }) => Some(event_id.clone()),
+            _ => None,
+        };
+        bus.send(Event::ActionDone { id: command.id, outcome }).await;
+        // Only now: what the watch tells after this look comes after the number in the bus.
+        if let Some(event_id) = event_id
+            && let Some(seen) = once::first_look(&logic.hands, &event_id).await
+        {
             bus.send(seen).await;
         }
     });
@@ -176,9 +185,13 @@ fn spawn_call(ctx: &Ctx, logic: &Arc<Logic>, calls: &TaskTracker, command: Comma
 impl Logic {
     fn publish(&self, engine: &Engine) {
         let now = self.clock.now();
-        let snapshot = serde_json::to_value(engine.snapshot(now)).unwrap_or_default();
+        let snapshot = engine.snapshot(now);
+        self.metrics.observe_guards(&snapshot);
+        let snapshot = serde_json::to_value(snapshot).unwrap_or_default();
         self.windows.snapshot.send_replace(snapshot);
         self.windows.status.send_replace(engine.peer_status(now.mono));
+        let wants = engine.wants_witness_lease();
+        self.windows.wants_lease.send_if_modified(|shown| std::mem::replace(shown, wants) != wants);
         self.windows.handled.send_if_modified(|handled| {
             let changed = *handled != engine.state().handled;
             if changed {

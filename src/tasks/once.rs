@@ -25,22 +25,10 @@ use crate::model::{
 
 /// Time that listing the runs may cost before a trigger: a failover is not to wait for it.
 const LIST_LIMIT: Duration = Duration::from_secs(3);
+/// Looks at a run that has just been started, where the API server does not answer at once.
+const LOOKS: u32 = 5;
 /// Between two looks for a run that may still appear.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
-
-/// How a once-only action ended, and what was seen of the world on the way.
-pub struct Performed {
-    /// The outcome.
-    pub outcome: Outcome,
-    /// For the engine, after the outcome.
-    pub seen: Option<Event>,
-}
-
-impl From<Outcome> for Performed {
-    fn from(outcome: Outcome) -> Self {
-        Self { outcome, seen: None }
-    }
-}
 
 /// Carries out a once-only command within its limit. `aimed` is called between the journal's word and the act.
 pub async fn perform(
@@ -49,7 +37,7 @@ pub async fn perform(
     command: &Command,
     clock: Clock,
     aimed: impl Fn() + Send,
-) -> Performed {
+) -> Outcome {
     let limit = Duration::from_millis(command.limit_ms);
     let work = async {
         let known = diary.aim(command.id).await;
@@ -61,7 +49,7 @@ pub async fn perform(
                     diary.take_aim(command.id, aim.clone(), clock.now()).await;
                     aim
                 }
-                Err(outcome) => return outcome.into(),
+                Err(outcome) => return outcome,
             },
         };
         aimed();
@@ -69,7 +57,7 @@ pub async fn perform(
     };
     timeout(limit, work).await.unwrap_or_else(|_| {
         let reason = format!("{}: no answer within {} ms", command.effect, command.limit_ms);
-        failed(FailureKind::Transient, reason).into()
+        failed(FailureKind::Transient, reason)
     })
 }
 
@@ -124,14 +112,14 @@ async fn act(
     aim: &Aim,
     again: bool,
     clock: Clock,
-) -> Performed {
+) -> Outcome {
     match (&command.effect, aim) {
-        (Effect::PromoteDatabase, _) => promote(hands, again).await.into(),
+        (Effect::PromoteDatabase, _) => promote(hands, again).await,
         (Effect::TriggerPipeline, Aim::Run { .. }) => trigger(hands, diary, command, aim, again, clock).await,
-        (deletion, Aim::Object { uid }) => delete(hands, deletion, uid, again).await.into(),
+        (deletion, Aim::Object { uid }) => delete(hands, deletion, uid, again).await,
         (deletion, _) => match target(hands, deletion) {
-            Some((kube, path)) => done(kube.delete_exactly(&path, None).await, |error| error.kind()).into(),
-            None => failed(FailureKind::Permanent, format!("{deletion}: nothing is known of it")).into(),
+            Some((kube, path)) => done(kube.delete_exactly(&path, None).await, |error| error.kind()),
+            None => failed(FailureKind::Permanent, format!("{deletion}: nothing is known of it")),
         },
     }
 }
@@ -170,39 +158,42 @@ async fn trigger(
     aim: &Aim,
     again: bool,
     clock: Clock,
-) -> Performed {
-    let Some(tekton) = &hands.tekton else { return missing("a deployment pipeline", "TEKTON_URL").into() };
-    let Aim::Run { delivery, .. } = aim else { return missing("an aim", "nothing: this is a defect").into() };
+) -> Outcome {
+    let Some(tekton) = &hands.tekton else { return missing("a deployment pipeline", "TEKTON_URL") };
+    let Aim::Run { delivery, .. } = aim else { return missing("an aim", "nothing: this is a defect") };
     if again {
         match await_run(hands, tekton, aim, clock).await {
             Ok(None) => {}
             Ok(Some(run)) => {
                 tracing::info!(run = %run.name, "the run of a trigger whose answer was lost was found");
-                let event_id = run.event_id.clone().unwrap_or_default();
-                let outcome = Outcome::Done(Detail::PipelineStarted { event_id });
-                return Performed { outcome, seen: Some(Event::PipelineRun(run)) };
+                let event_id = run.event_id.unwrap_or_default();
+                return Outcome::Done(Detail::PipelineStarted { event_id });
             }
-            Err(outcome) => return outcome.into(),
+            Err(outcome) => return outcome,
         }
     }
     match tekton.trigger(delivery).await {
-        Ok(event_id) => {
-            let seen = timeout(LIST_LIMIT, first_look(hands, &event_id)).await.ok().flatten();
-            let outcome = Outcome::Done(Detail::PipelineStarted { event_id });
-            Performed { outcome, seen: seen.map(Event::PipelineRun) }
-        }
+        Ok(event_id) => Outcome::Done(Detail::PipelineStarted { event_id }),
         Err(error) => {
             if error.is_surely_not_started() {
                 diary.drop_aim(command.id).await;
             }
-            failed(error.kind(), describe(&error)).into()
+            failed(error.kind(), describe(&error))
         }
     }
 }
 
-/// The run as it is now: whatever the watch told of it before its number was known went unheard.
-async fn first_look(hands: &Hands, event_id: &str) -> Option<PipelineRunSeen> {
-    hands.kube.as_ref()?.find_run_by_event(event_id).await.ok().flatten()
+/// The run of an event as it is now, for the engine once it knows the event's number: whatever the watch told of the
+/// run before that went unheard, even its end.
+pub async fn first_look(hands: &Hands, event_id: &str) -> Option<Event> {
+    let kube = hands.kube.as_ref()?;
+    for _ in 0..LOOKS {
+        match timeout(LIST_LIMIT, kube.find_run_by_event(event_id)).await {
+            Ok(Ok(run)) => return run.map(Event::PipelineRun),
+            Ok(Err(_)) | Err(_) => sleep(LOOK_AGAIN).await,
+        }
+    }
+    None
 }
 
 /// The run that an earlier trigger has started, where there is one; waits while it may still appear.
