@@ -55,11 +55,13 @@ fn all_cases(references: &BTreeMap<&'static str, Arc<Reference>>) -> Vec<Case> {
     references.iter().flat_map(of_scenario).collect()
 }
 
-/// Evenly spread over the list, which has all scenarios, sides and points in order.
-fn sample(all: Vec<Case>) -> Vec<Case> {
+/// The same cases in an order of which every beginning is a fair sample: all transitions, sides and points.
+fn spread(all: Vec<Case>) -> Vec<Case> {
     let count = all.len();
-    // A step that has no factor in common with the points of a step, so that every point is met.
-    (0..SAMPLE.min(count)).map(|index| all[index * count / SAMPLE.min(count)].clone()).collect()
+    // About the golden section of the list, and without a factor in common with its length.
+    let common = |a: usize, b: usize| (2..=a.min(b)).any(|by| a % by == 0 && b % by == 0);
+    let step = (count * 618 / 1000..count).find(|step| !common(*step, count)).unwrap_or(1);
+    (0..count).map(|index| all[index * step % count].clone()).collect()
 }
 
 async fn run_all(cases: Vec<Case>, references: &BTreeMap<&'static str, Arc<Reference>>) -> Results {
@@ -107,9 +109,14 @@ async fn an_agent_killed_at_any_step_goes_on_and_does_nothing_twice() {
     let names: Vec<&str> =
         SCENARIOS.iter().map(|known| known.name).filter(|name| only.is_empty() || *name == only).collect();
     let references = references(&names).await;
-    let all = all_cases(&references);
-    let whole = std::env::var("KILL_CASES").is_ok_and(|text| text == "all");
-    println!("{} cases, of which {} run", all.len(), if whole { all.len() } else { SAMPLE });
-    let results = run_all(if whole { all } else { sample(all) }, &references).await;
+    let mut cases = spread(all_cases(&references));
+    let wanted = match std::env::var("KILL_CASES").as_deref() {
+        Ok("all") => cases.len(),
+        Ok(number) => number.parse().unwrap(),
+        Err(_) => SAMPLE,
+    };
+    println!("{} cases, of which {} run", cases.len(), wanted.min(cases.len()));
+    cases.truncate(wanted);
+    let results = run_all(cases, &references).await;
     judge(&results);
 }
