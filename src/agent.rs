@@ -3,9 +3,12 @@
 //! Owns: who is connected to whom, and the order of stopping (watchers, peer link, engine, HTTP last). Never: decides
 //! or talks to anything itself. The command line starts one, the lab two, tests as many as they like.
 
+mod memory;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use prometheus::Registry;
@@ -21,15 +24,11 @@ use crate::adapters::resolver::Resolvers;
 use crate::adapters::tekton::Tekton;
 use crate::bus::Bus;
 use crate::config::Config;
-use crate::config::journal::OnDamage;
 use crate::http::{Auth, HttpState, OperatorDesk, Ready};
-use crate::journal::broken_disk::BrokenDisk;
-use crate::journal::{Disk, Journal, RealDisk};
-use crate::model::{Event, Mono, Note, PeerStatus};
+use crate::model::{Event, Note, PeerStatus};
 use crate::peer::{Courier, DeliveryQueue, PeerShared, new_instance};
-use crate::rules::state::State;
-use crate::tasks::clock::{Clock, wall_now};
-use crate::tasks::diary::{Diary, recover};
+use crate::tasks::anycast::Station;
+use crate::tasks::clock::Clock;
 use crate::tasks::executor::Hands;
 use crate::tasks::geo_sync::GeoHealth;
 use crate::tasks::kill_switch::KillSwitch;
@@ -46,6 +45,9 @@ use crate::telemetry::Metrics;
 
 /// Notes that a slow listener may fall behind before it misses some.
 const NOTES_KEPT: usize = 1_024;
+
+/// Longest time that routes may take to be drained and taken back at the end, whatever the file says.
+const ANYCAST_STOP_LIMIT: Duration = Duration::from_secs(3_600);
 
 /// Why an agent could not be started. Nothing was begun.
 #[derive(Debug, thiserror::Error)]
@@ -65,7 +67,7 @@ impl StartError {
 
 /// A running agent.
 pub struct Agent {
-    /// Address of the HTTP interface.
+    /// Address of the HTTP interface; port 0 where there is none.
     pub http: SocketAddr,
     /// Cancel to stop it.
     pub cancel: CancellationToken,
@@ -75,8 +77,10 @@ pub struct Agent {
     pub notes: broadcast::Sender<Note>,
     /// Its metrics.
     pub registry: Arc<Registry>,
+    /// The anycast task, where it runs.
+    pub anycast: Option<Arc<Station>>,
     supervisor: JoinHandle<SupervisorEnd>,
-    server: JoinHandle<std::io::Result<()>>,
+    server: Option<JoinHandle<std::io::Result<()>>>,
 }
 
 /// Receiving ends of what the engine shows.
@@ -156,15 +160,22 @@ async fn parts(config: &Config, registry: &Registry) -> Result<Parts, StartError
 }
 
 impl Agent {
-    /// Starts an agent that serves HTTP on `listener`.
+    /// Starts an agent that serves HTTP on `listener`, or none.
     ///
     /// # Errors
-    /// Where an adapter, the journal or the certificates cannot be set up.
-    pub async fn start(config: Config, listener: TcpListener) -> Result<Self, StartError> {
+    /// Where an adapter, the journal, the certificates or the anycast task cannot be set up.
+    pub async fn start(
+        mut config: Config,
+        listener: impl Into<Option<TcpListener>>,
+    ) -> Result<Self, StartError> {
         for warning in config.warnings() {
             tracing::warn!("{warning}");
         }
-        let http = listener.local_addr().map_err(|error| StartError::new("HTTP", &error))?;
+        let listener = listener.into();
+        let http = match &listener {
+            Some(listener) => listener.local_addr().map_err(|error| StartError::new("HTTP", &error))?,
+            None => SocketAddr::from(([0, 0, 0, 0], 0)),
+        };
         let registry = Arc::new(Registry::new());
         let metrics = Metrics::new(&registry);
         metrics.set_release(&config.kube.namespace);
@@ -187,15 +198,26 @@ impl Agent {
         };
         let diary = logic.diary.clone();
         let auth = Auth::from_settings(&config.http.auth, parts.kube.clone().map(kube_reviewer));
-        let ready = Arc::new(Ready::new(config.site.tasks.contains(&TaskName::KubeWatch)));
+        let on = |task: TaskName| config.site.tasks.contains(&task);
+        let geo = config.geo.as_ref().map(|_| Arc::new(GeoHealth::default()));
+        let ready = Ready::new(on(TaskName::KubeWatch)).with_geo(geo.clone(), !on(TaskName::LogicHandler));
+        // Last, because it is the one that touches something at its start.
+        let anycast = match config.anycast.take() {
+            Some(settings) => {
+                let station = Station::open(settings, registry.clone());
+                Some(station.map_err(|error| StartError::new("anycast", &error))?)
+            }
+            None => None,
+        };
         let wiring = Wiring {
             config: &config,
             bus,
             registry: registry.clone(),
             cancel: cancel.clone(),
             wants_lease: views.wants_lease,
+            geo,
         };
-        let supervisor = wiring.supervise(&metrics, logic, parts, shared);
+        let supervisor = wiring.supervise(&metrics, logic, parts, shared, anycast.clone());
         let state = HttpState {
             snapshot: views.snapshot.clone(),
             tasks: supervisor.statuses(),
@@ -204,12 +226,13 @@ impl Agent {
             operator: desk,
             auth,
             record: views.record,
-            ready,
+            ready: Arc::new(ready),
             diary,
         };
-        let server = tokio::spawn(crate::http::serve(listener, state, cancel.clone()));
+        let serve = |listener| tokio::spawn(crate::http::serve(listener, state, cancel.clone()));
+        let server = listener.map(serve);
         let supervisor = tokio::spawn(supervisor.run());
-        Ok(Self { http, cancel, snapshot: views.snapshot, notes, registry, supervisor, server })
+        Ok(Self { http, cancel, snapshot: views.snapshot, notes, registry, anycast, supervisor, server })
     }
 
     /// Waits until it has ended by itself or was stopped.
@@ -219,10 +242,12 @@ impl Agent {
             reason: error.to_string(),
         });
         self.cancel.cancel();
-        match self.server.await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::error!(%error, "the HTTP interface ended"),
-            Err(error) => tracing::error!(%error, "the HTTP interface panicked"),
+        if let Some(server) = self.server {
+            match server.await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::error!(%error, "the HTTP interface ended"),
+                Err(error) => tracing::error!(%error, "the HTTP interface panicked"),
+            }
         }
         end
     }
@@ -247,46 +272,15 @@ async fn logic(
     desk: &OperatorDesk,
     metrics: &Metrics,
 ) -> Result<Arc<Logic>, StartError> {
-    let store = parts.kube.clone().map(|kube| {
-        let name = format!("switchover-journal-{}", config.site.environment);
-        let store = KubeStore::new(kube, config.kube.health_namespace.clone(), name);
-        Box::new(store) as Box<dyn crate::journal::ConfigMapStore>
-    });
-    let disk: Box<dyn Disk> = match config.faults.journal {
-        Some(fault) => Box::new(BrokenDisk::new(fault)),
-        None => Box::new(RealDisk),
-    };
-    let (journal, recovered) = Journal::open(&config.journal, store, disk)
-        .await
-        .map_err(|error| StartError::new("the journal (JOURNAL)", &error))?;
-    if let Some(damage) = &recovered.damage {
-        tracing::error!(%damage, "the journal is damaged; nothing is resumed from it");
-    }
-    let halts = config.journal.on_damage == OnDamage::Halt;
     let policy = config.policy(instance);
-    if let Some(torn) = &recovered.torn {
-        let (bytes, moved_to) = (torn.bytes, torn.moved_to.display());
-        tracing::warn!(bytes, %moved_to, "the journal's last write was torn; it never took effect and was moved");
-    }
-    let resumed = recovered.damage.is_none().then(|| recover(&recovered, wall_now())).flatten();
-    if let Some(resumed) = &resumed {
-        let at = where_it_stood(&resumed.state);
-        tracing::info!(entry = resumed.entry, generation = resumed.state.generation.0, "resumed: {at}");
-    }
-    let (mut state, mono) = match &resumed {
-        Some(resumed) => (resumed.state.clone(), resumed.mono),
-        None => (State::new(policy.dns.agree_samples, policy.dns.agree_ms), Mono(0)),
-    };
-    if let Some(damage) = recovered.damage.as_ref().filter(|_| halts) {
-        state.safe_halt = Some(damage.to_string());
-    }
+    let memory = memory::open(config, parts.kube.clone(), &policy).await?;
     Ok(Arc::new(Logic {
         policy,
         events: Mutex::new(events),
-        saved: Mutex::new(state),
-        clock: Clock::starting_at(mono),
+        saved: Mutex::new(memory.state),
+        clock: Clock::starting_at(memory.mono),
         hands: Arc::new(parts.hands.clone()),
-        diary: Arc::new(Diary::new(journal, resumed.as_ref())),
+        diary: Arc::new(memory.diary),
         recorder: Recorder::open(config.recorder.as_ref())
             .map_err(|error| StartError::new("the recording of events (RECORD_EVENTS)", &error))?,
         kill: KillSwitch::new(config.faults.kill_at.clone()),
@@ -296,17 +290,6 @@ async fn logic(
     }))
 }
 
-/// Where a resumed agent goes on, in a few words.
-fn where_it_stood(state: &State) -> String {
-    match &state.run {
-        Some(run) => {
-            let step = run.lane.current().map_or("its end", |step| step.step.name.as_str());
-            format!("{} goes on at {step}", run.transition)
-        }
-        None => "no transition was under way".to_owned(),
-    }
-}
-
 /// What the spawn table needs.
 struct Wiring<'a> {
     config: &'a Config,
@@ -314,6 +297,7 @@ struct Wiring<'a> {
     registry: Arc<Registry>,
     cancel: CancellationToken,
     wants_lease: watch::Receiver<Option<bool>>,
+    geo: Option<Arc<GeoHealth>>,
 }
 
 impl Wiring<'_> {
@@ -324,12 +308,13 @@ impl Wiring<'_> {
         logic: Arc<Logic>,
         parts: Parts,
         shared: Option<PeerShared>,
+        anycast: Option<Arc<Station>>,
     ) -> Supervisor {
         let mut supervisor = Supervisor::new(self.cancel.clone(), metrics.clone());
         let order = TaskName::ALL.into_iter().rev().filter(|task| self.config.site.tasks.contains(task));
         let peer = self.config.peer.clone().map(Arc::new).zip(shared);
         let queue = parts.queue;
-        let geo = self.config.geo.clone().zip(parts.kube.clone()).zip(Some(Arc::new(GeoHealth::default())));
+        let geo = self.config.geo.clone().zip(parts.kube.clone()).zip(self.geo.clone());
         let observers = (!self.config.observers.is_empty()).then(|| Observers {
             settings: self.config.observers.clone(),
             site: self.config.site.site.0.clone(),
@@ -337,13 +322,23 @@ impl Wiring<'_> {
             wanted: self.wants_lease.clone(),
         });
         for name in order {
-            let token = CancellationToken::new();
+            let is_anycast = name == TaskName::Anycast;
+            let own = anycast.as_ref().filter(|_| is_anycast).map(|station| station.cancel.clone());
+            let token = own.unwrap_or_default();
             let ctx = Ctx { cancel: token.clone(), bus: self.bus.clone(), registry: self.registry.clone() };
             let mut policy = Policy::new(token);
-            policy.vital = name == TaskName::LogicHandler;
+            policy.vital = name == TaskName::LogicHandler || is_anycast && self.config.site.tasks.len() == 1;
+            if is_anycast {
+                // It keeps the limits of its file, which a reload may change.
+                policy.stop_limit = ANYCAST_STOP_LIMIT;
+            }
+            if name == TaskName::GeoSync {
+                policy.heartbeat = self.geo.as_ref().map(|health| health.pulse());
+            }
             let (kube, patroni, resolvers) =
                 (parts.kube.clone(), parts.patroni.clone(), parts.resolvers.clone());
             let (peer, queue, logic, geo) = (peer.clone(), queue.clone(), logic.clone(), geo.clone());
+            let anycast = anycast.clone();
             let observers = observers.clone();
             let factory = move || -> TaskFuture {
                 let (ctx, peer) = (ctx.clone(), peer.clone());
@@ -369,6 +364,7 @@ impl Wiring<'_> {
                     TaskName::GeoSync => with(geo.clone(), |((settings, kube), health)| {
                         geo_sync::run(ctx, settings, kube, health)
                     }),
+                    TaskName::Anycast => with(anycast.clone(), Station::run),
                 }
             };
             supervisor.add(name, factory, policy);

@@ -59,7 +59,7 @@ fn all_cases(references: &BTreeMap<&'static str, Arc<Reference>>) -> Vec<Case> {
 fn spread(all: Vec<Case>) -> Vec<Case> {
     let count = all.len();
     // About the golden section of the list, and without a factor in common with its length.
-    let common = |a: usize, b: usize| (2..=a.min(b)).any(|by| a % by == 0 && b % by == 0);
+    let common = |a: usize, b: usize| (2..=a.min(b)).any(|by| a.is_multiple_of(by) && b.is_multiple_of(by));
     let step = (count * 618 / 1000..count).find(|step| !common(*step, count)).unwrap_or(1);
     (0..count).map(|index| all[index * step % count].clone()).collect()
 }

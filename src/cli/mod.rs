@@ -1,25 +1,26 @@
 //! The command line: one binary, `run` by default, so that a container with only an environment works.
 //!
-//! Owns: exit codes (0 done, 1 failed, 2 usage, 78 settings) and what goes to standard output. Every command reads the
+//! Owns: exit codes (0 done, 1 failed, 2 usage, 78 settings; 65, 66 and 74 for the anycast predecessor's file) and
+//! what goes to standard output. Every command reads the
 //! same settings in the same way.
 
+mod geo;
 mod operate;
 mod past;
 mod plan;
 mod run;
 mod verify;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::config::ProcessEnv;
+use crate::config::anycast::settings;
+use crate::config::{Layered, Problems, ProcessEnv, log};
 use crate::verify::model::Bounds;
-
-/// Exit code for settings that cannot work (`EX_CONFIG` of sysexits).
-pub const EXIT_CONFIG: u8 = 78;
 
 /// Moves a live service between two data centres.
 #[derive(Debug, Parser)]
@@ -32,9 +33,17 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Commands {
     /// Run the agent (the default)
-    Run,
+    Run {
+        #[command(flatten)]
+        overrides: Overrides,
+    },
     /// Check the settings exactly as the start does; every problem at once, exit 78
-    CheckConfig,
+    CheckConfig {
+        #[command(flatten)]
+        overrides: Overrides,
+    },
+    /// Ask a running agent about its anycast services, or take one out
+    Anycast(crate::tasks::anycast::command::Arguments),
     /// Print the steps that a transition would take now; writes nothing
     Plan {
         /// golddr-primary, gold-standby, active-passive, ...
@@ -79,6 +88,15 @@ enum Commands {
         /// Use free ports instead of 6664 to 6667
         #[arg(long)]
         free_ports: bool,
+        /// Play a built-in story instead, print a timeline, exit: `geo` (four clusters share a load balancer)
+        #[arg(long, conflicts_with_all = ["cycle", "free_ports"])]
+        scenario: Option<String>,
+    },
+    /// Publish labelled ingresses as a Cloudflare geo load balancer, and do nothing else
+    Geo {
+        /// Print what would be changed now; write nothing
+        #[arg(long)]
+        dry_run: bool,
     },
     /// Explore two engines in a small world, every order of everything, and judge the invariants
     Verify {
@@ -126,6 +144,40 @@ enum Commands {
     },
 }
 
+/// Settings that the command line may give in place of the environment.
+#[derive(Debug, Default, clap::Args)]
+struct Overrides {
+    /// File with anycast services in either predecessor's form (TOML, YAML, JSON), and an `env` table of further
+    /// settings [env: CONFIG, CONFIG_PATH]
+    #[arg(short, long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// As LOG_LEVEL
+    #[arg(long, value_name = "LEVEL")]
+    log_level: Option<String>,
+    /// As LOG_FORMAT
+    #[arg(long, value_name = "FORMAT")]
+    log_format: Option<String>,
+    /// As NO_COLOR
+    #[arg(long)]
+    no_color: bool,
+}
+
+impl Overrides {
+    fn layer(self) -> BTreeMap<String, String> {
+        let file = self.config.map(|path| path.display().to_string());
+        let colour = self.no_color.then(|| "1".to_owned());
+        [
+            (settings::CONFIG, file),
+            (log::LOG_LEVEL, self.log_level),
+            (log::LOG_FORMAT, self.log_format),
+            (log::NO_COLOR, colour),
+        ]
+        .into_iter()
+        .filter_map(|(name, value)| Some((name.to_owned(), value?)))
+        .collect()
+    }
+}
+
 /// Where the running agent is.
 #[derive(Debug, clap::Args)]
 struct AgentAddress {
@@ -145,9 +197,10 @@ pub fn main() -> ExitCode {
     };
     let env = ProcessEnv;
     runtime.block_on(async {
-        match cli.command.unwrap_or(Commands::Run) {
-            Commands::Run => run::run(&env).await,
-            Commands::CheckConfig => run::check(&env),
+        match cli.command.unwrap_or(Commands::Run { overrides: Overrides::default() }) {
+            Commands::Run { overrides } => run::run(&Layered(vec![&overrides.layer(), &env])).await,
+            Commands::CheckConfig { overrides } => run::check(&Layered(vec![&overrides.layer(), &env])),
+            Commands::Anycast(arguments) => crate::tasks::anycast::command::run(&env, &arguments).await,
             Commands::Plan { transition } => plan::plan(&env, &transition).await,
             Commands::Transition { transition, accept_data_loss, agent } => {
                 operate::transition(&env, &agent.agent, &transition, accept_data_loss).await
@@ -156,7 +209,9 @@ pub fn main() -> ExitCode {
             Commands::History { journal: Some(dir), limit, .. } => past::journal(&dir, limit),
             Commands::History { journal: None, limit, agent } => past::agent(&env, &agent.agent, limit).await,
             Commands::Replay { file } => past::replay(&file),
-            Commands::Lab { cycle, free_ports } => run::lab(&env, cycle, free_ports).await,
+            Commands::Lab { scenario: Some(name), .. } => run::scenario(&env, &name).await,
+            Commands::Lab { cycle, free_ports, .. } => run::lab(&env, cycle, free_ports).await,
+            Commands::Geo { dry_run } => geo::geo(&env, dry_run).await,
             Commands::Verify { faults, requests, ticks, states, seconds } => {
                 verify::verify(Bounds { faults, requests, ticks, fenced: true }, states, seconds)
             }
@@ -179,7 +234,7 @@ fn fail(text: &str) -> ExitCode {
 }
 
 #[expect(clippy::print_stderr, reason = "errors of commands go to standard error")]
-fn fail_config(text: &str) -> ExitCode {
-    eprint!("{text}");
-    ExitCode::from(EXIT_CONFIG)
+fn fail_config(problems: &Problems) -> ExitCode {
+    eprint!("{problems}");
+    ExitCode::from(problems.exit_code)
 }

@@ -11,6 +11,7 @@ pub mod dns_watch;
 pub mod executor;
 pub mod geo_sync;
 pub mod heartbeat;
+pub mod jitter;
 pub mod kill_switch;
 pub mod kube_store;
 pub mod kube_watch;
@@ -82,11 +83,13 @@ pub enum TaskName {
     SensorWatch,
     /// Publishes ingresses as a geo load balancer.
     GeoSync,
+    /// Checks services and announces their prefixes.
+    Anycast,
 }
 
 impl TaskName {
     /// Every task, in a fixed order.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::LogicHandler,
         Self::DnsWatch,
         Self::KubeWatch,
@@ -98,6 +101,7 @@ impl TaskName {
         Self::TickProducer,
         Self::SensorWatch,
         Self::GeoSync,
+        Self::Anycast,
     ];
 
     /// The name in `PROCESS_LIST`, `/health`, logs and metrics.
@@ -114,6 +118,7 @@ impl TaskName {
             Self::TickProducer => "tick_producer",
             Self::SensorWatch => "sensor_watch",
             Self::GeoSync => "geo_sync",
+            Self::Anycast => "anycast",
         }
     }
 }

@@ -18,9 +18,9 @@ use crate::cases::{JournalKind, Scenario};
 /// Between two looks at an agent.
 const LOOK: Duration = Duration::from_millis(60);
 /// How long an agent may take to know its site and its peer.
-const READY: Duration = Duration::from_secs(60);
+const READY: Duration = Duration::from_secs(180);
 /// Last resort of a wait.
-const LAST_RESORT: Duration = Duration::from_secs(150);
+const LAST_RESORT: Duration = Duration::from_secs(240);
 
 /// Settings that make a lab quick; everything else is as in production.
 const QUICK: [(&str, &str); 8] = [
@@ -172,24 +172,29 @@ impl Rig {
     pub async fn until_acquainted(&self) -> Result<(), String> {
         let begun = Instant::now();
         while begun.elapsed() < READY {
-            let mut ready = true;
-            for side in Side::ALL {
-                ready &= self.status(side).await.is_some_and(|shown| {
-                    shown["peer_link"] == "up"
-                        && shown["phase"]
-                            .as_str()
-                            .is_some_and(|phase| phase.contains('-') || phase == "independent")
-                        && shown["database"]["writable"].is_boolean()
-                        && shown["peer"]["writable"].is_boolean()
-                        && shown["dns"].is_string()
-                });
-            }
-            if ready {
+            if self.are_acquainted().await {
                 return Ok(());
             }
             sleep(LOOK).await;
         }
         Err("the agents do not find each other".to_owned())
+    }
+
+    /// Whether both agents know their sites and each other.
+    pub async fn are_acquainted(&self) -> bool {
+        let mut ready = true;
+        for side in Side::ALL {
+            ready &= self.status(side).await.is_some_and(|shown| {
+                shown["peer_link"] == "up"
+                    && shown["phase"]
+                        .as_str()
+                        .is_some_and(|phase| phase.contains('-') || phase == "independent")
+                    && shown["database"]["writable"].is_boolean()
+                    && shown["peer"]["writable"].is_boolean()
+                    && shown["dns"].is_string()
+            });
+        }
+        ready
     }
 
     /// A person writes a transition into the record of a site.
