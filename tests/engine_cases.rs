@@ -498,6 +498,9 @@ fn an_order_before_the_first_look_at_the_database_deletes_no_diverged_copy() {
     pair.inject(Side::Passive, Event::Record(record));
     pair.inject(Side::Passive, Event::PeerMessage { id: None, message: order, authenticated: true });
     pair.ask(Side::Active, Transition::ActivePassiveForce);
+    pair.run(45);
+    let begun = pair.half(Side::Passive).engine.state().run.as_ref().expect("the order is obeyed");
+    assert_eq!(begun.timeline_before, None, "nobody has looked yet");
     pair.run(10 * MINUTE);
     assert!(pair.half(Side::Active).site.is_writable());
     let passive = pair.half(Side::Passive);
