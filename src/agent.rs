@@ -3,6 +3,8 @@
 //! Owns: who is connected to whom, and the order of stopping (watchers, peer link, engine, HTTP last). Never: decides
 //! or talks to anything itself. The command line starts one, the lab two, tests as many as they like.
 
+mod memory;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -22,19 +24,17 @@ use crate::adapters::resolver::Resolvers;
 use crate::adapters::tekton::Tekton;
 use crate::bus::Bus;
 use crate::config::Config;
-use crate::config::journal::OnDamage;
 use crate::http::{Auth, HttpState, OperatorDesk, Ready};
-use crate::journal::Journal;
-use crate::model::{Event, Mono, Note, PeerStatus};
+use crate::model::{Event, Note, PeerStatus};
 use crate::peer::{Courier, DeliveryQueue, PeerShared, new_instance};
-use crate::rules::state::State;
 use crate::tasks::anycast::Station;
-use crate::tasks::clock::{Clock, wall_now};
-use crate::tasks::diary::{Diary, recover};
+use crate::tasks::clock::Clock;
 use crate::tasks::executor::Hands;
 use crate::tasks::geo_sync::GeoHealth;
+use crate::tasks::kill_switch::KillSwitch;
 use crate::tasks::kube_store::KubeStore;
 use crate::tasks::logic_handler::{Logic, Windows};
+use crate::tasks::recorder::Recorder;
 use crate::tasks::sensor_watch::Observers;
 use crate::tasks::supervisor::{Policy, Supervisor, SupervisorEnd, TaskFuture};
 use crate::tasks::{
@@ -196,11 +196,11 @@ impl Agent {
             }
             None => None,
         };
+        let diary = logic.diary.clone();
         let auth = Auth::from_settings(&config.http.auth, parts.kube.clone().map(kube_reviewer));
         let on = |task: TaskName| config.site.tasks.contains(&task);
         let geo = config.geo.as_ref().map(|_| Arc::new(GeoHealth::default()));
         let ready = Ready::new(on(TaskName::KubeWatch)).with_geo(geo.clone(), !on(TaskName::LogicHandler));
-        let ready = Arc::new(ready);
         // Last, because it is the one that touches something at its start.
         let anycast = match config.anycast.take() {
             Some(settings) => {
@@ -226,7 +226,8 @@ impl Agent {
             operator: desk,
             auth,
             record: views.record,
-            ready,
+            ready: Arc::new(ready),
+            diary,
         };
         let serve = |listener| tokio::spawn(crate::http::serve(listener, state, cancel.clone()));
         let server = listener.map(serve);
@@ -271,32 +272,18 @@ async fn logic(
     desk: &OperatorDesk,
     metrics: &Metrics,
 ) -> Result<Arc<Logic>, StartError> {
-    let store = parts.kube.clone().map(|kube| {
-        let name = format!("switchover-journal-{}", config.site.environment);
-        let store = KubeStore::new(kube, config.kube.health_namespace.clone(), name);
-        Box::new(store) as Box<dyn crate::journal::ConfigMapStore>
-    });
-    let (journal, recovered) = Journal::open(&config.journal, store)
-        .await
-        .map_err(|error| StartError::new("the journal (JOURNAL)", &error))?;
-    if let Some(damage) = &recovered.damage {
-        tracing::error!(%damage, "the journal is damaged; nothing is resumed from it");
-    }
-    let halts = config.journal.on_damage == OnDamage::Halt;
     let policy = config.policy(instance);
-    let fresh = || (State::new(policy.dns.agree_samples, policy.dns.agree_ms), Mono(0));
-    let usable = recovered.damage.is_none().then(|| recover(&recovered, wall_now())).flatten();
-    let (mut state, mono) = usable.unwrap_or_else(fresh);
-    if let Some(damage) = recovered.damage.as_ref().filter(|_| halts) {
-        state.safe_halt = Some(damage.to_string());
-    }
+    let memory = memory::open(config, parts.kube.clone(), &policy).await?;
     Ok(Arc::new(Logic {
         policy,
         events: Mutex::new(events),
-        saved: Mutex::new(state),
-        clock: Clock::starting_at(mono),
+        saved: Mutex::new(memory.state),
+        clock: Clock::starting_at(memory.mono),
         hands: Arc::new(parts.hands.clone()),
-        diary: Diary::new(journal),
+        diary: Arc::new(memory.diary),
+        recorder: Recorder::open(config.recorder.as_ref())
+            .map_err(|error| StartError::new("the recording of events (RECORD_EVENTS)", &error))?,
+        kill: KillSwitch::new(config.faults.kill_at.clone()),
         windows,
         desk: desk.clone(),
         metrics: metrics.clone(),

@@ -8,10 +8,12 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
 use switchover_agent::bus::Bus;
-use switchover_agent::config::Secret;
+use switchover_agent::config::{Reader, Secret};
 use switchover_agent::http::{self, Auth, HttpState, OperatorDesk, Ready, TokenReviewer};
+use switchover_agent::journal::{Journal, RealDisk};
 use switchover_agent::model::{Event, OperatorRequest, Transition};
 use switchover_agent::tasks::TaskName;
+use switchover_agent::tasks::diary::Diary;
 use switchover_agent::tasks::supervisor::{Heartbeat, TaskState, TaskStatus, TaskTable};
 use switchover_agent::telemetry::Metrics;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -30,6 +32,14 @@ struct Agent {
     ready: Arc<Ready>,
     cancel: CancellationToken,
     server: tokio::task::JoinHandle<std::io::Result<()>>,
+}
+
+/// A diary with a journal in memory.
+async fn diary() -> Arc<Diary> {
+    let env = BTreeMap::from([("JOURNAL".to_owned(), "memory".to_owned())]);
+    let settings = switchover_agent::config::journal::read(&mut Reader::new(&env), false);
+    let (journal, _) = Journal::open(&settings, None, Box::new(RealDisk)).await.unwrap();
+    Arc::new(Diary::new(journal, None))
 }
 
 async fn agent(auth: Auth) -> Agent {
@@ -53,6 +63,7 @@ async fn agent_with(auth: Auth, ready: Ready) -> Agent {
         auth,
         record: record.subscribe(),
         ready: Arc::clone(&ready),
+        diary: diary().await,
     };
     let listener = http::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
     let base = format!("http://{}", listener.local_addr().unwrap());

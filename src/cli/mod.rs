@@ -6,6 +6,7 @@
 
 mod geo;
 mod operate;
+mod past;
 mod plan;
 mod run;
 mod standby;
@@ -63,6 +64,22 @@ enum Commands {
     Status {
         #[command(flatten)]
         agent: AgentAddress,
+    },
+    /// Print the journal of a running agent or of a directory, and whether its hash chain holds
+    History {
+        /// Directory of a journal in files, instead of a running agent
+        #[arg(long, value_name = "DIR")]
+        journal: Option<PathBuf>,
+        /// Newest entries to print
+        #[arg(long, default_value_t = 200)]
+        limit: usize,
+        #[command(flatten)]
+        agent: AgentAddress,
+    },
+    /// Run a recording (RECORD_EVENTS) through the engine again and compare every action
+    Replay {
+        /// The recording
+        file: PathBuf,
     },
     /// Two agents and two simulated sites on loopback
     Lab {
@@ -190,6 +207,9 @@ pub fn main() -> ExitCode {
                 operate::transition(&env, &agent.agent, &transition, accept_data_loss).await
             }
             Commands::Status { agent } => operate::status(&agent.agent).await,
+            Commands::History { journal: Some(dir), limit, .. } => past::journal(&dir, limit),
+            Commands::History { journal: None, limit, agent } => past::agent(&env, &agent.agent, limit).await,
+            Commands::Replay { file } => past::replay(&file),
             Commands::Lab { scenario: Some(name), .. } => run::scenario(&env, &name).await,
             Commands::Lab { cycle, free_ports, .. } => run::lab(&env, cycle, free_ports).await,
             Commands::Geo { dry_run } => geo::geo(&env, dry_run).await,

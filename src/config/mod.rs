@@ -6,6 +6,7 @@
 pub mod anycast;
 pub mod bgp;
 pub mod dns;
+pub mod faults;
 pub mod geo;
 pub mod http;
 pub mod journal;
@@ -16,6 +17,7 @@ pub mod lookup;
 pub mod patroni;
 pub mod peer;
 pub mod portal;
+pub mod recorder;
 pub mod safety;
 pub mod site;
 pub mod tekton;
@@ -62,6 +64,10 @@ pub struct Config {
     pub journal: journal::JournalSettings,
     /// Logs.
     pub log: log::LogSettings,
+    /// Recording of events; `None` = nothing is recorded.
+    pub recorder: Option<recorder::RecorderSettings>,
+    /// What is broken on purpose.
+    pub faults: faults::FaultSettings,
 }
 
 /// Exit code for settings that cannot work (`EX_CONFIG` of sysexits).
@@ -136,6 +142,8 @@ impl Config {
             http: http::read(&mut reader, site.tasks.iter().all(|task| *task == TaskName::Anycast)),
             journal: journal::read(&mut reader, engine),
             log: log::read(&mut reader),
+            recorder: recorder::read(&mut reader),
+            faults: faults::read(&mut reader),
             site,
         };
         let path = source.as_ref().map(|source| source.path.clone()).unwrap_or_default();
