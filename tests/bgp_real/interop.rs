@@ -1,7 +1,8 @@
 //! The interoperability table of `docs/bgp.md`: every "must" and "should" row against every daemon, by observation.
 //!
-//! `UPDATE_DOCS=1 cargo nextest run -E 'test(interoperability)'` writes the table; without it the test compares.
+//! `UPDATE_DOCS=1 cargo nextest run --test bgp_real -E 'test(interoperability)'` writes the table; without it the test compares.
 
+mod further;
 mod observe;
 
 use std::collections::BTreeMap;
@@ -24,11 +25,15 @@ const V6: &str = "2001:db8:53::/48";
 const HOSTS: [u8; 4] = [FRR, BIRD, GOBGP, EXABGP];
 
 /// Rows in the order of the table: what, RFC, need.
-const ROWS: [(&str, &str, &str); 26] = [
+const ROWS: [(&str, &str, &str); 32] = [
     ("Session, eBGP", "4271", "must"),
     ("Session, iBGP: empty AS_PATH, LOCAL_PREF", "4271", "must"),
     ("AS number above 65535", "6793", "must"),
     ("Neighbour without capabilities: AS_TRANS, AS4_PATH", "6793", "must"),
+    ("Hanging neighbour: hold timer expired", "4271", "must"),
+    ("Wrong AS: refused", "4271", "must"),
+    ("Extended optional parameters understood", "9072", "must"),
+    ("Received routes: none kept, none passed on", "8212", "must"),
     ("IPv4 routes", "4271", "must"),
     ("IPv6 routes over an IPv4 session", "4760", "must"),
     ("Session over IPv6, both families", "4760", "must"),
@@ -44,6 +49,7 @@ const ROWS: [(&str, &str, &str); 26] = [
     ("Enhanced route refresh", "7313", "should"),
     ("Malformed UPDATE: session stays", "7606", "must"),
     ("TCP-MD5", "2385", "must"),
+    ("TCP-MD5, wrong key: no session", "2385", "must"),
     ("GTSM", "5082", "must"),
     ("Multihop TTL", "4271", "must"),
     ("Our shutdown reason shown", "9003", "must"),
@@ -51,6 +57,7 @@ const ROWS: [(&str, &str, &str); 26] = [
     ("Roles, only-to-customer", "9234", "should"),
     ("Graceful restart: routes kept", "4724", "should"),
     ("BFD, single hop", "5880, 5881", "should"),
+    ("BFD, multihop", "5880, 5883", "should"),
 ];
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -402,6 +409,12 @@ async fn interoperability_table_is_what_the_documentation_shows() {
         roles(host, &mut column).await;
         restart(host, &mut column).await;
         bfd(host, &mut column).await;
+        further::bfd_multihop(host, &mut column).await;
+        further::hanging(host, &mut column).await;
+        further::refused(host, &mut column).await;
+        further::wrong_key(host, &mut column).await;
+        further::imports_nothing(host, &mut column).await;
+        further::extended_parameters(host, &mut column).await;
         columns.push(column);
     }
     let fresh = table(&columns);
