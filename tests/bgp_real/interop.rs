@@ -17,7 +17,7 @@ use switchover_agent::config::bgp::{BfdSettings, NeighbourSettings, Role};
 use observe::{shown, words};
 
 use crate::bgp_lab::daemons::Peering;
-use crate::bgp_lab::{BIRD, EXABGP, FRR, GOBGP, Lab, asn, within};
+use crate::bgp_lab::{BIRD, EXABGP, FRR, GOBGP, Lab, PATIENCE, asn, within};
 use crate::{OUR_ASN, neighbour, plain, routes, speaker, withdraw};
 
 const V4: &str = "203.0.113.53/32";
@@ -80,7 +80,7 @@ fn start(lab: &mut Lab, host: u8, peering: &Peering) {
 }
 
 async fn comes_true(condition: impl AsyncFnMut() -> bool) -> Cell {
-    if within(Duration::from_secs(15), condition).await { Cell::Yes } else { Cell::No }
+    if within(PATIENCE, condition).await { Cell::Yes } else { Cell::No }
 }
 
 fn is_up(announcer: &SpeakerAnnouncer) -> bool {
@@ -346,8 +346,8 @@ async fn roles(host: u8, column: &mut Column) {
 async fn bfd(host: u8, column: &mut Column) {
     let row = "BFD, single hop";
     let (extra, globals) = match host {
-        FRR => (" neighbor {us} bfd 3 100 100", ""),
-        BIRD => ("bfd on;", "protocol bfd { interface \"*\" { interval 100 ms; multiplier 3; }; }"),
+        FRR => (" neighbor {us} bfd 3 500 500", ""),
+        BIRD => ("bfd on;", "protocol bfd { interface \"*\" { interval 500 ms; multiplier 3; }; }"),
         _ => {
             column.insert(row, Cell::NotApplicable);
             return;
@@ -356,7 +356,7 @@ async fn bfd(host: u8, column: &mut Column) {
     let mut lab = Lab::new(&[]).unwrap();
     let peering = Peering { extra: extra.to_owned(), globals: globals.to_owned(), ..Peering::with(OUR_ASN) };
     start(&mut lab, host, &peering);
-    let timing = BfdSettings { transmit_ms: 100, receive_ms: 100, ..BfdSettings::default() };
+    let timing = BfdSettings { transmit_ms: 500, receive_ms: 500, ..BfdSettings::default() };
     let settings = NeighbourSettings { bfd: Some(timing), ..neighbour(&lab, host) };
     let mut announcer = speaker(&lab, OUR_ASN, vec![settings]);
     let up = comes_true(async || {

@@ -145,9 +145,9 @@ pub async fn extended_parameters(host: u8, column: &mut Column) {
 pub async fn bfd_multihop(host: u8, column: &mut Column) {
     let row = "BFD, multihop";
     let (extra, globals) = match host {
-        FRR => (" neighbor {us} ebgp-multihop 64\n neighbor {us} bfd 3 100 100", String::new()),
+        FRR => (" neighbor {us} ebgp-multihop 64\n neighbor {us} bfd 3 500 500", String::new()),
         BIRD => {
-            let timing = "min rx interval 100 ms; min tx interval 100 ms; multiplier 3;";
+            let timing = "min rx interval 500 ms; min tx interval 500 ms; multiplier 3;";
             ("bfd on; multihop;", format!("protocol bfd {{ multihop {{ {timing} }}; }}"))
         }
         _ => {
@@ -157,7 +157,7 @@ pub async fn bfd_multihop(host: u8, column: &mut Column) {
     };
     let mut lab = Lab::new(&[]).unwrap();
     start(&mut lab, host, &Peering { extra: extra.to_owned(), globals, ..Peering::with(OUR_ASN) });
-    let timing = BfdSettings { transmit_ms: 100, receive_ms: 100, multiplier: 3, multihop: true };
+    let timing = BfdSettings { transmit_ms: 500, receive_ms: 500, multiplier: 3, multihop: true };
     let settings = NeighbourSettings { bfd: Some(timing), multihop_ttl: Some(64), ..neighbour(&lab, host) };
     let mut announcer = speaker(&lab, OUR_ASN, vec![settings]);
     let up = comes_true(async || {
