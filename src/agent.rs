@@ -197,7 +197,10 @@ impl Agent {
             None => None,
         };
         let auth = Auth::from_settings(&config.http.auth, parts.kube.clone().map(kube_reviewer));
-        let ready = Arc::new(Ready::new(config.site.tasks.contains(&TaskName::KubeWatch)));
+        let on = |task: TaskName| config.site.tasks.contains(&task);
+        let geo = config.geo.as_ref().map(|_| Arc::new(GeoHealth::default()));
+        let ready = Ready::new(on(TaskName::KubeWatch)).with_geo(geo.clone(), !on(TaskName::LogicHandler));
+        let ready = Arc::new(ready);
         // Last, because it is the one that touches something at its start.
         let anycast = match config.anycast.take() {
             Some(settings) => {
@@ -212,6 +215,7 @@ impl Agent {
             registry: registry.clone(),
             cancel: cancel.clone(),
             wants_lease: views.wants_lease,
+            geo,
         };
         let supervisor = wiring.supervise(&metrics, logic, parts, shared, anycast.clone());
         let state = HttpState {
@@ -306,6 +310,7 @@ struct Wiring<'a> {
     registry: Arc<Registry>,
     cancel: CancellationToken,
     wants_lease: watch::Receiver<Option<bool>>,
+    geo: Option<Arc<GeoHealth>>,
 }
 
 impl Wiring<'_> {
@@ -322,7 +327,7 @@ impl Wiring<'_> {
         let order = TaskName::ALL.into_iter().rev().filter(|task| self.config.site.tasks.contains(task));
         let peer = self.config.peer.clone().map(Arc::new).zip(shared);
         let queue = parts.queue;
-        let geo = self.config.geo.clone().zip(parts.kube.clone()).zip(Some(Arc::new(GeoHealth::default())));
+        let geo = self.config.geo.clone().zip(parts.kube.clone()).zip(self.geo.clone());
         let observers = (!self.config.observers.is_empty()).then(|| Observers {
             settings: self.config.observers.clone(),
             site: self.config.site.site.0.clone(),
@@ -339,6 +344,9 @@ impl Wiring<'_> {
             if is_anycast {
                 // It keeps the limits of its file, which a reload may change.
                 policy.stop_limit = ANYCAST_STOP_LIMIT;
+            }
+            if name == TaskName::GeoSync {
+                policy.heartbeat = self.geo.as_ref().map(|health| health.pulse());
             }
             let (kube, patroni, resolvers) =
                 (parts.kube.clone(), parts.patroni.clone(), parts.resolvers.clone());

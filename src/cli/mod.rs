@@ -4,6 +4,7 @@
 //! what goes to standard output. Every command reads the
 //! same settings in the same way.
 
+mod geo;
 mod operate;
 mod plan;
 mod run;
@@ -70,6 +71,15 @@ enum Commands {
         /// Use free ports instead of 6664 to 6667
         #[arg(long)]
         free_ports: bool,
+        /// Play a built-in story instead, print a timeline, exit: `geo` (four clusters share a load balancer)
+        #[arg(long, conflicts_with_all = ["cycle", "free_ports"])]
+        scenario: Option<String>,
+    },
+    /// Publish labelled ingresses as a Cloudflare geo load balancer, and do nothing else
+    Geo {
+        /// Print what would be changed now; write nothing
+        #[arg(long)]
+        dry_run: bool,
     },
     /// Explore two engines in a small world, every order of everything, and judge the invariants
     Verify {
@@ -179,7 +189,9 @@ pub fn main() -> ExitCode {
                 operate::transition(&env, &agent.agent, &transition, accept_data_loss).await
             }
             Commands::Status { agent } => operate::status(&agent.agent).await,
-            Commands::Lab { cycle, free_ports } => run::lab(&env, cycle, free_ports).await,
+            Commands::Lab { scenario: Some(name), .. } => run::scenario(&env, &name).await,
+            Commands::Lab { cycle, free_ports, .. } => run::lab(&env, cycle, free_ports).await,
+            Commands::Geo { dry_run } => geo::geo(&env, dry_run).await,
             Commands::Verify { faults, requests, ticks, states, seconds } => {
                 verify::verify(Bounds { faults, requests, ticks, fenced: true }, states, seconds)
             }

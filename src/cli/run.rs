@@ -155,15 +155,27 @@ pub(super) fn check(env: &dyn Lookup) -> ExitCode {
     }
 }
 
-/// `lab`.
-pub(super) async fn lab(env: &dyn Lookup, run_cycle: bool, free_ports: bool) -> ExitCode {
-    let mut reader = crate::config::Reader::new(env);
-    let mut logging = log::read(&mut reader);
-    if run_cycle && env.get(log::LOG_LEVEL).is_none() {
-        // The timeline is what a person wants to read; errors come as its end.
+/// Logs of the lab; without `LOG_LEVEL` none beside a timeline, which is what a person wants to read then.
+fn lab_logs(env: &dyn Lookup, timeline: bool) -> crate::telemetry::log::Guard {
+    let mut logging = log::read(&mut crate::config::Reader::new(env));
+    if timeline && env.get(log::LOG_LEVEL).is_none() {
         logging.directives = "off".to_owned();
     }
-    let _guard = crate::telemetry::init(&logging);
+    crate::telemetry::init(&logging)
+}
+
+/// `lab --scenario NAME`.
+pub(super) async fn scenario(env: &dyn Lookup, name: &str) -> ExitCode {
+    let _guard = lab_logs(env, true);
+    match name {
+        "geo" => super::geo::lab_scenario().await,
+        other => fail(&format!("--scenario {other}: the built-in scenarios are: geo")),
+    }
+}
+
+/// `lab`.
+pub(super) async fn lab(env: &dyn Lookup, run_cycle: bool, free_ports: bool) -> ExitCode {
+    let _guard = lab_logs(env, run_cycle);
     let settings = if free_ports { LabSettings::on_free_ports() } else { LabSettings::default() };
     let lab = match Lab::start(settings).await {
         Ok(lab) => lab,

@@ -106,14 +106,13 @@ impl Config {
         let engine = on(TaskName::LogicHandler);
         let uses_peer =
             [TaskName::PeerServer, TaskName::PeerClient, TaskName::PeerClientFwd].into_iter().any(on);
-        let uses_kube =
-            [TaskName::LogicHandler, TaskName::KubeWatch, TaskName::TektonWatch, TaskName::GeoSync]
-                .into_iter()
-                .any(on);
+        // `geo_sync` looks at all namespaces and needs none of these names.
+        let names_needed =
+            [TaskName::LogicHandler, TaskName::KubeWatch, TaskName::TektonWatch].into_iter().any(on);
         let uses_patroni = on(TaskName::PatroniWorker) || engine;
         let dns = dns::read(&mut reader, on(TaskName::DnsWatch));
         let mut config = Self {
-            kube: kube::read(&mut reader, &site.environment, uses_kube),
+            kube: kube::read(&mut reader, &site.environment, names_needed),
             safety: safety::read(
                 &mut reader,
                 site.automation,
@@ -213,7 +212,14 @@ impl Config {
     /// Sentences for the log at start: settings that work and are dangerous.
     pub fn warnings(&self) -> Vec<String> {
         let peer = self.peer.iter().flat_map(|peer| peer.warnings.clone());
-        self.site.warnings.iter().chain(&self.tekton.warnings).cloned().chain(peer).collect()
+        let alone = self.site.automation.acts_alone() && self.dns.asks_one_only();
+        let alone = alone.then(|| {
+            "one resolver alone is believed where the peer says nothing: name several in DNS_RESOLVERS"
+                .to_owned()
+        });
+        let geo = self.geo.iter().flat_map(|geo| geo.warnings.clone());
+        let own = self.site.warnings.iter().chain(&self.tekton.warnings).cloned();
+        own.chain(peer).chain(geo).chain(alone).collect()
     }
 }
 

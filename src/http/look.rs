@@ -46,19 +46,25 @@ pub(super) async fn health(State(state): State<HttpState>) -> Response {
 }
 
 pub(super) async fn ready(State(state): State<HttpState>) -> Response {
+    let geo = state.ready.geo.as_ref().map(|geo| geo.is_ready());
     let why = if state.ready.stopping.load(Ordering::Relaxed) {
         Some("the agent stops")
     } else if state.ready.needs_record.load(Ordering::Relaxed) && state.record.borrow().is_none() {
         Some("the record was not read yet")
+    } else if state.ready.needs_geo && geo == Some(false) {
+        Some("the ingresses were not listed or Cloudflare was not read yet")
     } else {
         None
     };
-    match why {
-        None => Json(json!({"ready": true})).into_response(),
-        Some(why) => {
-            (StatusCode::SERVICE_UNAVAILABLE, Json(json!({"ready": false, "detail": why}))).into_response()
-        }
+    let mut body = json!({"ready": why.is_none()});
+    if let Some(why) = why {
+        body["detail"] = json!(why);
     }
+    if let Some(geo) = geo {
+        body["geo_sync"] = json!(geo);
+    }
+    let status = if why.is_none() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(body)).into_response()
 }
 
 pub(super) async fn metrics(State(state): State<HttpState>) -> Response {

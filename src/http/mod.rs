@@ -3,7 +3,7 @@
 //! | method, path | does | success |
 //! |---|---|---|
 //! | GET `/health` | whether every task works | 200 `{"status":"up",...}`, else 503 `{"status":"down","down":[...]}` |
-//! | GET `/ready` | whether the record was read once and the agent is not stopping | 200, else 503 |
+//! | GET `/ready` | whether the record was read once and the agent is not stopping (and, where `geo_sync` runs without the engine, it saw both sides once) | 200, else 503 |
 //! | GET `/metrics` | Prometheus text 0.0.4 | 200 |
 //! | GET `/status` | the engine's snapshot | 200 |
 //! | GET `/configmap` | the record's data | 200 `{"data":{...},"other":"<last_stable_state>"}`, else 503 |
@@ -41,6 +41,7 @@ use tower_http::timeout::TimeoutLayer;
 pub use auth::{Auth, TokenReviewer};
 pub use desk::{Answer, DeskError, OperatorDesk};
 
+use crate::tasks::geo_sync::GeoHealth;
 use crate::tasks::supervisor::TaskTable;
 use crate::telemetry::Metrics;
 
@@ -58,12 +59,22 @@ pub struct Ready {
     pub needs_record: AtomicBool,
     /// The agent stops.
     pub stopping: AtomicBool,
+    /// `geo_sync`, where it runs.
+    pub geo: Option<Arc<GeoHealth>>,
+    /// Whether the agent is there for `geo_sync` alone. Beside the engine it never holds back readiness: the peer link
+    /// comes through the same Service, and a load balancer's trouble must not cut it.
+    pub needs_geo: bool,
 }
 
 impl Ready {
     /// Not stopping; `needs_record` where `kube_watch` is on.
     pub fn new(needs_record: bool) -> Self {
-        Self { needs_record: AtomicBool::new(needs_record), stopping: AtomicBool::new(false) }
+        Self { needs_record: AtomicBool::new(needs_record), ..Self::default() }
+    }
+
+    /// Shows `geo_sync` as well; `alone` = no engine runs beside it.
+    pub fn with_geo(self, geo: Option<Arc<GeoHealth>>, alone: bool) -> Self {
+        Self { needs_geo: alone && geo.is_some(), geo, ..self }
     }
 
     /// The agent stops: not ready from now on.

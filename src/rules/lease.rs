@@ -49,6 +49,8 @@ pub struct LeaseMemory {
     pub alive_slot: Option<u64>,
     /// The agent was away for longer than the lease before this process.
     pub was_out: bool,
+    /// The other site's lease and the grace are over.
+    pub peer_lapsed: bool,
     /// Since when neither site takes writes.
     pub both_demoted: Option<Mono>,
     /// People were told of that.
@@ -78,6 +80,8 @@ impl Engine {
     pub(super) fn keep_lease(&mut self, now: Now) {
         self.note_alive(now);
         self.watch_both_demoted(now);
+        let silent = self.state.peer.link != PeerLink::Up;
+        self.state.lease.peer_lapsed = silent && self.peer_lapse().is_some_and(|at| now.mono >= at);
         let home = self.state.phase().map(|phase| phase == Phase::ActivePassive);
         if self.policy.side != Side::Active || home.is_none() || self.state.run.is_some() {
             return;
@@ -219,11 +223,7 @@ impl Engine {
         })
     }
 
-    /// Whether the active site has stopped serving by its own rule, as far as this (passive) site can count.
-    pub(super) fn peer_lease_lapsed(&self, now: Mono) -> bool {
-        self.state.peer.link != PeerLink::Up && self.peer_lapse().is_some_and(|at| now >= at)
-    }
-
+    /// From when on the active site has stopped serving by its own rule, as far as this (passive) site can count.
     fn peer_lapse(&self) -> Option<Mono> {
         let since = self.state.sensors.peer_heard.max(self.state.lease.boot)?;
         Some(since.plus(self.policy.safety.lease_ms + self.policy.safety.grace_ms))
@@ -258,7 +258,7 @@ impl Engine {
         let own = match self.policy.side {
             _ if !at_home || !self.fences_itself() => None,
             Side::Active if lease.fenced.is_none() && !lease.waived => self.lease_end(),
-            Side::Passive if self.state.peer.link != PeerLink::Up => self.peer_lapse(),
+            Side::Passive if self.state.peer.link != PeerLink::Up && !lease.peer_lapsed => self.peer_lapse(),
             Side::Active | Side::Passive => None,
         };
         let both = lease.both_demoted.filter(|_| !lease.both_demoted_told);

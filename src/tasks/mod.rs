@@ -11,6 +11,7 @@ pub mod dns_watch;
 pub mod executor;
 pub mod geo_sync;
 pub mod heartbeat;
+pub mod jitter;
 pub mod kube_store;
 pub mod kube_watch;
 pub mod logic_handler;

@@ -72,6 +72,8 @@ pub struct Pair {
     pub cut: Cut,
     /// What resolvers answer at each side; `None` = no answer. The name follows the health deployments by default.
     pub dns_override: Option<ResolverAnswer>,
+    /// Whether standbys receive what their source writes.
+    pub replicates: bool,
     /// The witness, where there is one.
     pub witness: Option<SimulatedWitness>,
     /// Milliseconds during which both databases took writes.
@@ -96,6 +98,7 @@ impl Pair {
             sequence: 0,
             cut: Cut::default(),
             dns_override: None,
+            replicates: true,
             witness: None,
             split_brain_ms: 0,
             no_writer_ms: 0,
@@ -282,6 +285,9 @@ impl Pair {
 
     /// A standby holds what its source has written.
     fn sync_standby(&mut self, changed: Side) {
+        if !self.replicates {
+            return;
+        }
         for side in [changed, changed.other()] {
             let source = self.half(side.other()).site.database.clone();
             let database = &mut self.half_mut(side).site.database;
@@ -310,8 +316,8 @@ impl Pair {
     fn ask_witness(&mut self, side: Side) {
         let wanted = self.half(side).engine.wants_witness_lease();
         let lasts = self.half(side).engine.policy().safety.clone();
-        let now = self.now;
-        let Some(witness) = &mut self.witness else { return };
+        let (now, running) = (self.now, self.half(side).running);
+        let Some(witness) = self.witness.as_mut().filter(|_| running) else { return };
         let sample = witness.look(side, wanted, lasts.lease_ms + lasts.grace_ms, now);
         self.inject(side, Event::Witness(sample));
     }
