@@ -16,7 +16,23 @@ bench: ## what the agent costs and how quick a failover is, measured here
 coverage: ## line coverage of rules/ and plan/, at least 95 %
 	scripts/coverage.sh
 
-.PHONY: test-kill bench coverage help build lab cycle fmt lint unit real packages doc-test chart scripts test
+SECONDS ?= 3600
+soak: ## all four BGP daemons, a change every second, SECONDS=3600; any NOTIFICATION fails
+	SOAK_SECONDS=$(SECONDS) $(CARGO) test --test bgp_real -- --ignored --nocapture soak
+
+FUZZ_SECONDS ?= 600
+fuzz: ## every fuzz target for FUZZ_SECONDS=600; stable toolchain and a C++ compiler; ASAN=1 with nightly
+	SECONDS_EACH=$(FUZZ_SECONDS) scripts/fuzz.sh
+
+# Built first, so that only the measured program is kept on one core. Each line of figures is printed beside its rivals.
+bench-anycast: ## withdrawal beside ExaBGP, 10,000 services on one core, 100,000 prefixes beside GoBGP and BIRD (root)
+	$(CARGO) build --release
+	$(CARGO) bench --no-run --bench anycast_failover --bench anycast_schedule --bench bgp_scale
+	$(CARGO) bench --bench anycast_failover
+	taskset -c 0 $(CARGO) bench --bench anycast_schedule -- --seconds 60 --samples 0
+	$(CARGO) bench --bench bgp_scale
+
+.PHONY: test-kill soak fuzz bench-anycast bench coverage help build lab cycle fmt lint unit real packages doc-test chart scripts test
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14

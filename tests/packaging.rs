@@ -112,6 +112,35 @@ fn the_unit_is_supervised_and_reloads_by_hup() {
     }
 }
 
+#[test]
+fn the_anycast_unit_does_not_try_a_bad_file_again_and_its_grace_covers_the_drain() {
+    let text = file("systemd/switchover-anycast.service");
+    for line in [
+        "Type=notify",
+        "WatchdogSec=30",
+        "ExecReload=/bin/kill -HUP $MAINPID",
+        "RestartPreventExitStatus=65 66 74 78",
+        "RuntimeDirectory=anycastd",
+    ] {
+        assert!(text.lines().any(|l| l == line), "the unit lacks {line}");
+    }
+    let values = yaml("helm/switchover-agent/values.yaml");
+    all_known("values.yaml", &keys(&values["anycast"]["env"]));
+    let everything = yaml("helm/switchover-agent/ci/everything.yaml");
+    let example = file("docs/examples/anycast.yaml");
+    for text in [everything["anycast"]["config"].as_str().expect("a file"), example.as_str()] {
+        let config = switchover_agent::config::anycast::parse(text).unwrap_or_else(|error| panic!("{error}"));
+        let longest = config.services.iter().map(|service| service.drain_delay).max().unwrap_or_default();
+        let grace = values["anycast"]["terminationGracePeriodSeconds"].as_u64().expect("seconds");
+        let needed = config.shutdown.drain_delay.max(longest) + config.shutdown.limit;
+        assert!(needed.as_secs() < grace, "{needed:?}");
+    }
+    switchover_agent::config::anycast::parse(&file("docs/examples/anycast.toml"))
+        .unwrap_or_else(|error| panic!("{error}"));
+    let compose = yaml("docker-compose.yml");
+    assert_eq!(compose["services"]["anycast"]["profiles"], serde_json::json!(["anycast"]));
+}
+
 /// The documents of the chart with these values; `None` where helm is not there (`make chart` fetches it).
 fn rendered(values: &str) -> Option<Vec<Value>> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
