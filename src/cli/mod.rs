@@ -21,7 +21,6 @@ use clap::{Parser, Subcommand};
 
 use crate::config::anycast::settings;
 use crate::config::{Layered, Problems, ProcessEnv, log};
-use crate::verify::model::Bounds;
 
 /// Moves a live service between two data centres.
 #[derive(Debug, Parser)]
@@ -99,24 +98,8 @@ enum Commands {
         #[arg(long)]
         dry_run: bool,
     },
-    /// Explore two engines in a small world, every order of everything, and judge the invariants
-    Verify {
-        /// Faults on one path
-        #[arg(long, default_value_t = 1)]
-        faults: u8,
-        /// Operators' requests on one path
-        #[arg(long, default_value_t = 1)]
-        requests: u8,
-        /// Advances of time on one path
-        #[arg(long, default_value_t = 40)]
-        ticks: u16,
-        /// Stop after this many states
-        #[arg(long, default_value_t = 12_000_000)]
-        states: usize,
-        /// Stop after this many seconds
-        #[arg(long, default_value_t = 600)]
-        seconds: u64,
-    },
+    /// Explore two engines of the shipped type, every order of everything, and judge the invariants
+    Verify(verify::Arguments),
     /// One simulated site, for two sites in two containers
     LabSite {
         /// Name of the site
@@ -213,9 +196,7 @@ pub fn main() -> ExitCode {
             Commands::Lab { scenario: Some(name), .. } => run::scenario(&env, &name).await,
             Commands::Lab { cycle, free_ports, .. } => run::lab(&env, cycle, free_ports).await,
             Commands::Geo { dry_run } => geo::geo(&env, dry_run).await,
-            Commands::Verify { faults, requests, ticks, states, seconds } => {
-                verify::verify(Bounds { faults, requests, ticks, fenced: true }, states, seconds)
-            }
+            Commands::Verify(arguments) => verify::verify(&arguments),
             Commands::LabSite { site, listen, peer_site } => run::lab_site(&site, listen, peer_site).await,
             Commands::Certs { dir, sites, days, force } => run::certs(&dir, &sites, days, force),
         }

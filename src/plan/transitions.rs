@@ -123,7 +123,8 @@ fn give_up_service(facts: &Facts) -> Vec<Step> {
     // Nothing here may keep the peer from hearing of the failover: every step steps aside after its patience.
     let weight = Weight::Aside;
     let mut steps = Vec::new();
-    if facts.fence {
+    // A standby takes no writes, and fenced it would lose its source.
+    if facts.fence && !facts.database_is_standby {
         steps.push(Step { limit_ms: BESIDE_MS, ..fence_database(Weight::Aside.on_failure()) });
     }
     steps.push(recovery_vars(true, false, weight));

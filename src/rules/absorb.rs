@@ -4,6 +4,7 @@
 use super::Engine;
 use super::database::{Role, concerns, role};
 use super::dns::DnsKind;
+use super::mutant::Mutant;
 use super::state::StepStatus;
 use crate::model::{
     ActionId, Effect, Event, FailureKind, LeaseHolder, Mono, Note, Now, OutboxId, Outcome, PatroniSample,
@@ -156,7 +157,8 @@ impl Engine {
     /// Whether a message is heard for the first time; a predecessor numbers none.
     fn is_new_message(&mut self, id: Option<(String, OutboxId)>) -> bool {
         let Some((instance, id)) = id else { return true };
-        if self.state.handled.get(&instance).is_some_and(|last| id <= *last) {
+        let heard = self.state.handled.get(&instance).is_some_and(|last| id <= *last);
+        if heard && !self.mutated(Mutant::HearsTwice) {
             return false;
         }
         if self.state.handled.len() >= INSTANCES_KEPT && !self.state.handled.contains_key(&instance) {
@@ -189,6 +191,9 @@ impl Engine {
         if self.delivery_ended(id, outcome, now) {
             return;
         }
+        let again = self.mutated(Mutant::RepeatsDone);
+        let unobserved = (self.mutated(Mutant::PromotionUnobserved), self.mutated(Mutant::FenceUnobserved));
+        let always = self.mutated(Mutant::FailureIsDone);
         let Some(step) = self.state.step_in_flight(id) else { return };
         let effect = match &step.step.work {
             Work::Do(effect) => Some(effect.clone()),
@@ -197,11 +202,14 @@ impl Engine {
         match outcome {
             Outcome::Done(detail) => {
                 step.status = match step.step.done {
-                    Done::Answered => StepStatus::Finished,
+                    Done::Answered if !again => StepStatus::Finished,
+                    Done::DatabasePrimary if unobserved.0 => StepStatus::Finished,
+                    Done::DatabaseFenced if unobserved.1 => StepStatus::Finished,
                     _ => StepStatus::Observing { since: now.mono },
                 };
                 self.note_success(effect.as_ref(), detail, now);
             }
+            Outcome::Failed { .. } if always => step.status = StepStatus::Finished,
             Outcome::Failed { kind, reason } => {
                 step.fail(*kind, reason, now.mono);
                 if *kind == FailureKind::Permanent && effect == Some(Effect::TriggerPipeline) {

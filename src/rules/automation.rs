@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::Engine;
 use super::database::{Role, is_writable, role};
 use super::dns::{Answer, DnsKind, Verdict, agreeing, kind, quorum};
+use super::mutant::Mutant;
 use super::policy::Automation;
 use super::refusal::Refusal;
 use super::sensors::{Ground, Judgement, Sense, Senses, judge, sense, sense_of_kind};
@@ -38,8 +39,12 @@ pub struct AutomationMemory {
 impl Engine {
     /// Takes in a round of look-ups.
     pub(super) fn dns_seen(&mut self, sample: &DnsSample, now: Now) {
-        let answer = quorum(sample, self.policy.dns.quorum);
-        let seen = kind(&answer, &self.policy.dns.active, &self.policy.dns.passive);
+        let need = if self.mutated(Mutant::OneResolverDecides) { 1 } else { self.policy.dns.quorum };
+        let answer = quorum(sample, need);
+        let seen = match kind(&answer, &self.policy.dns.active, &self.policy.dns.passive) {
+            DnsKind::Unknown if self.mutated(Mutant::UnknownDnsIsMoved) => DnsKind::Passive,
+            seen => seen,
+        };
         if seen != DnsKind::Unknown {
             let need = sample.answers.len().min(2);
             self.state.sensors.gslb = Some((agreeing(sample, &answer) >= need, now.mono));
@@ -68,10 +73,12 @@ impl Engine {
     }
 
     pub(super) fn automation_may_act(&self) -> Result<(), Refusal> {
-        if !self.policy.automation.acts_alone() {
+        let advises = self.policy.automation == Automation::Advise && self.mutated(Mutant::AdviceActs);
+        if !self.policy.automation.acts_alone() && !advises {
             return Err(Refusal::AutomationOff);
         }
-        if self.state.automation.unacknowledged { Err(Refusal::NotAcknowledged) } else { Ok(()) }
+        let waits = self.state.automation.unacknowledged && !self.mutated(Mutant::Unacknowledged);
+        if waits { Err(Refusal::NotAcknowledged) } else { Ok(()) }
     }
 
     /// What a result as told by an agent means.

@@ -4,6 +4,7 @@
 
 use super::Engine;
 use super::database::{Role, concerns, follows, is_writable, role};
+use super::mutant::Mutant;
 use super::policy::{Automation, DestructionGate};
 use super::refusal::Refusal;
 use super::state::{Origin, Run};
@@ -46,6 +47,9 @@ impl Engine {
     }
 
     pub(super) fn is_standby_since(&self, since: Mono, now: Mono) -> bool {
+        if self.mutated(Mutant::StandbyUnobserved) {
+            return true;
+        }
         self.patroni_view_since(since, now).is_some_and(|(sample, view)| {
             // After our own rebuild a configuration that tells no host is that of the pods that we pointed there.
             view.standby_host.is_none() && role(sample) == Role::Standby && concerns(view).is_empty()
@@ -70,7 +74,7 @@ impl Engine {
     }
 
     pub(super) fn has_replayed(&self, target: Option<u64>, now: Mono) -> bool {
-        let Some(target) = target else { return true };
+        let Some(target) = target.filter(|_| !self.mutated(Mutant::CatchUpSkipped)) else { return true };
         let (_, _, _, lsn) = self.database_facts(now);
         lsn.is_some_and(|lsn| lsn >= target)
     }
@@ -79,13 +83,15 @@ impl Engine {
         // A site that fences itself has done so once its lease and the grace are over, and not before.
         let lost = self.state.peer.link == PeerLink::Down
             && (self.policy.automation != Automation::SelfFencing || self.state.lease.peer_lapsed);
-        lost || self.peer_status_now(now).is_some_and(|status| status.writable == Some(false))
+        lost || self.mutated(Mutant::PeerAlwaysFenced)
+            || self.peer_status_now(now).is_some_and(|status| status.writable == Some(false))
     }
 
     /// What the peer last told, where it is fresh.
     pub(super) fn peer_status_now(&self, now: Mono) -> Option<&PeerStatus> {
         let (status, at) = self.state.peer.status.as_ref()?;
-        (now.since(*at) <= self.policy.fresh_ms && self.state.peer.link != PeerLink::Down).then_some(status)
+        let fresh = now.since(*at) <= self.policy.fresh_ms && self.state.peer.link != PeerLink::Down;
+        (fresh || self.mutated(Mutant::TrustsStaleFacts)).then_some(status)
     }
 
     /// Writable, standby, timeline and position of the local database; `None` = unknown.
@@ -133,6 +139,9 @@ impl Engine {
     /// # Errors
     /// As [`Engine::gate`].
     pub(super) fn step_gate(&self, run: &Run, now: Now) -> Result<(), Refusal> {
+        if self.mutated(Mutant::GateOpen) {
+            return Ok(());
+        }
         let still_writing = self.database_facts(now.mono).0 == Some(true) && !run.has_stopped_database();
         self.gate(run, !still_writing, now)
     }
@@ -152,15 +161,15 @@ impl Engine {
         let status = self.peer_status_now(now.mono).ok_or_else(|| {
             Refusal::PeerNotVerified("no fresh facts from its agent (a predecessor sends none)".to_owned())
         })?;
-        if status.writable != Some(true) {
+        if status.writable != Some(true) && !self.mutated(Mutant::GateIgnoresRole) {
             return Err(Refusal::PeerNotVerified("its database is not seen to take writes".to_owned()));
         }
         let peer_serves = status.phase == Phase::ActivePassive.wire() && status.transition.is_empty();
-        if !(run.consented || by_person && peer_serves) {
+        if !(run.consented || by_person && peer_serves || self.mutated(Mutant::GateIgnoresConsent)) {
             return Err(Refusal::ConsentNotAsked);
         }
         match (run.timeline_before, status.timeline) {
-            _ if self.database_is_sound_standby(now.mono) => {}
+            _ if self.database_is_sound_standby(now.mono) || self.mutated(Mutant::GateIgnoresTimeline) => {}
             // Two promotions from one timeline diverge however far either has written.
             (Some(ours), Some(theirs)) if theirs <= ours => return Err(Refusal::Diverged { ours, theirs }),
             (Some(_), Some(_)) => {}
@@ -176,7 +185,7 @@ impl Engine {
             };
         };
         match status.lsn {
-            Some(_) if !compare_positions => Ok(()),
+            Some(_) if !compare_positions || self.mutated(Mutant::GateIgnoresPosition) => Ok(()),
             Some(theirs) if theirs >= ours => Ok(()),
             Some(theirs) => Err(Refusal::PeerBehind { ours, theirs }),
             None => Err(Refusal::PeerNotVerified("it does not report a position".to_owned())),

@@ -12,6 +12,7 @@
 
 use super::Engine;
 use super::lanes::Progress;
+use super::mutant::Mutant;
 use super::refusal::Refusal;
 use super::runs::Start;
 use super::state::{Ask, Grant, Lane, Origin, Request};
@@ -54,7 +55,8 @@ impl Engine {
 
     /// Gives up a request for consent whose time is over.
     pub(super) fn expire_ask(&mut self, now: Now) {
-        let Some(ask) = self.state.ask.take_if(|ask| now.mono >= ask.until) else { return };
+        let lasts = self.mutated(Mutant::ConsentNeverExpires);
+        let Some(ask) = self.state.ask.take_if(|ask| now.mono >= ask.until && !lasts) else { return };
         self.drop_message(ask.message);
         self.refuse_ask(&ask, &Refusal::ConsentTimedOut, now);
     }
@@ -64,7 +66,9 @@ impl Engine {
         if let Some(phase) = self.state.phase() {
             let text = format!("{}: {}", refusal.name(), refusal.why());
             self.state.annotated = true;
-            self.push_step(record_as("note-refusal", Some(phase), Some(String::new()), Some(text)));
+            // An order of the peer that has come meanwhile stays in the record.
+            let transition = self.state.request.is_none().then(String::new);
+            self.push_step(record_as("note-refusal", Some(phase), transition, Some(text)));
         }
         self.changed = true;
     }
@@ -78,13 +82,17 @@ impl Engine {
 
     fn use_consent(&mut self, item: &str, evidence: Option<PeerStatus>, now: Now) -> Result<(), Refusal> {
         let tag = ConsentTag::from_item(item).ok_or(Refusal::ConsentNotAsked)?;
-        let asked = self.state.ask.as_ref().is_some_and(|ask| ask.nonce == tag.nonce);
+        let any = self.mutated(Mutant::AnyNonce);
+        let asked = self.state.ask.as_ref().is_some_and(|ask| ask.nonce == tag.nonce || any);
         if !asked {
             let ours = tag.nonce.starts_with(&format!("{}-", self.policy.instance));
             return Err(if ours { Refusal::ConsentExpired } else { Refusal::ConsentNotAsked });
         }
         // From here on the nonce is spent, whatever follows.
         let ask = self.state.ask.take().ok_or(Refusal::ConsentNotAsked)?;
+        if self.mutated(Mutant::ConsentKept) {
+            self.state.ask = Some(ask.clone());
+        }
         self.drop_message(ask.message);
         let result = self.start_consented(&ask, &tag, evidence, now);
         if let Err(refusal) = &result {
@@ -100,17 +108,20 @@ impl Engine {
         evidence: Option<PeerStatus>,
         now: Now,
     ) -> Result<(), Refusal> {
-        if now.mono >= ask.until || now.wall > ask.expires {
+        let late = now.mono >= ask.until || now.wall > ask.expires;
+        if late && !self.mutated(Mutant::ConsentNeverExpires) {
             return Err(Refusal::ConsentExpired);
         }
-        if ask.generation <= self.state.generation || tag.generation != ask.generation {
+        let old = ask.generation <= self.state.generation || tag.generation != ask.generation;
+        if old && !self.mutated(Mutant::ConsentForAnyGeneration) {
             return Err(Refusal::StaleGeneration);
         }
         if let Some(run) = &self.state.run {
             return Err(Refusal::TransitionInProgress(run.transition.wire().to_owned()));
         }
         let phase = self.state.phase().ok_or(Refusal::RecordUnknown)?;
-        let rule = self.permit(phase, ask.transition, ask.origin, now)?;
+        let asked_from = if self.mutated(Mutant::ConsentForAnyPhase) { Phase::GolddrPrimary } else { phase };
+        let rule = self.permit(asked_from, ask.transition, ask.origin, now)?;
         let catch_up_lsn = evidence.as_ref().and_then(|facts| match facts.writable {
             Some(false) => facts.lsn,
             _ => None,
@@ -147,6 +158,9 @@ impl Engine {
     /// The peer says no.
     pub(super) fn refusal_came(&mut self, item: &str, reason: String, now: Now) {
         let Some(tag) = ConsentTag::from_item(item) else { return };
+        if self.mutated(Mutant::VetoIgnored) {
+            return self.consent_came(item, None, now);
+        }
         if let Some(ask) = self.state.ask.take_if(|ask| ask.nonce == tag.nonce) {
             self.drop_message(ask.message);
             self.refuse_ask(&ask, &Refusal::PeerRefused(reason), now);
@@ -167,6 +181,7 @@ impl Engine {
         }
         let failback = required_state != Phase::GolddrPrimary.wire();
         let fence = (self.policy.fence_old_primary
+            && !self.mutated(Mutant::GrantsUnfenced)
             && failback
             && tag.is_some()
             && self.database_facts(now.mono).0 == Some(true))
@@ -191,16 +206,18 @@ impl Engine {
         };
         let phase =
             record.known_phase().ok_or_else(|| Refusal::RecordPhaseUnknown(format!("{:?}", record.phase)))?;
-        if phase.wire() != required {
+        if phase.wire() != required && !self.mutated(Mutant::GrantsInAnyPhase) {
             return Err(Refusal::RequiredPhaseDiffers(phase.wire().to_owned()));
         }
-        if record.transition != RecordTransition::Empty || self.state.run.is_some() {
+        let busy = record.transition != RecordTransition::Empty || self.state.run.is_some();
+        if busy && !self.mutated(Mutant::GrantsWhileBusy) {
             return Err(Refusal::TransitionInProgress(format!("{:?}", record.transition)));
         }
-        if tag.is_some_and(|tag| tag.generation <= self.state.generation) {
+        let old = tag.is_some_and(|tag| tag.generation <= self.state.generation);
+        if old && !self.mutated(Mutant::GrantsOldGenerations) {
             return Err(Refusal::StaleGeneration);
         }
-        if tag.is_some_and(|tag| tag.expires < now.wall) {
+        if tag.is_some_and(|tag| tag.expires < now.wall) && !self.mutated(Mutant::GrantsLate) {
             return Err(Refusal::ConsentExpired);
         }
         self.database_allows(phase, tag, now.mono)
@@ -211,7 +228,7 @@ impl Engine {
         let (writable, ..) = self.database_facts(now);
         let rehearsal = tag.is_some_and(|tag| tag.transition == Transition::TestPingPong.wire());
         match (phase, writable) {
-            _ if rehearsal => Ok(()),
+            _ if rehearsal || self.mutated(Mutant::GrantsUnseen) => Ok(()),
             (Phase::GolddrPrimary, Some(false)) => Err(Refusal::DatabaseNotPrimary),
             (Phase::GolddrPrimary, None) if self.state.patroni.is_some() => Err(Refusal::DatabaseUnknown),
             (Phase::Independent, Some(true)) => Err(Refusal::DatabaseIsPrimary),
@@ -222,6 +239,11 @@ impl Engine {
     /// Gives a consent once what it needs is done, and finds a way back where the peer never used it.
     pub(super) fn advance_grant(&mut self, now: Now) {
         let Some(mut grant) = self.state.grant.take() else { return };
+        if self.mutated(Mutant::GrantsBeforeFence) && !grant.given {
+            grant.given = true;
+            let evidence = Some(self.peer_status(now.mono));
+            self.enqueue(PeerMessage::Yes { item: grant.item.clone(), evidence }, now);
+        }
         if let Some(mut lane) = grant.fence.take()
             && let Some(step) = lane.steps.get_mut(lane.cursor)
         {
@@ -232,6 +254,7 @@ impl Engine {
                     return;
                 }
                 Progress::Done(_) => {}
+                Progress::Failed(_) if self.mutated(Mutant::GrantsOnFailedFence) => {}
                 Progress::Failed(reason) => {
                     let reason = format!("fence-failed: {reason}");
                     self.enqueue(PeerMessage::No { item: grant.item, reason }, now);
@@ -261,7 +284,10 @@ impl Engine {
                 && status.transition.is_empty()
                 && Some(status.generation) < grant.generation
         });
-        if unused {
+        if self.mutated(Mutant::NeverUnfences) {
+            return self.changed = true;
+        }
+        if unused || self.mutated(Mutant::UnfencesBlindly) {
             self.remark(
                 "warning",
                 "the peer did not use our consent; the database takes writes again".to_owned(),

@@ -4,6 +4,7 @@
 //! chore is dropped and comes again from the level trigger, a step beside the plan is reported and given up.
 
 use super::Engine;
+use super::mutant::Mutant;
 use super::refusal::Refusal;
 use super::requests::RECORD_REQUEST;
 use super::runs::START_AGAIN;
@@ -107,10 +108,16 @@ impl Engine {
         }
     }
 
+    /// Whether this process has not looked yet at the database that the step changes.
+    fn has_not_looked(&self, step: &StepRun) -> bool {
+        step.step.done == Done::DatabasePrimary && self.state.patroni.is_none()
+    }
+
     /// Starts, repeats or times out the step's command.
     fn push_on(&mut self, step: &mut StepRun, run: Option<&Run>, now: Now) {
         match step.status {
             StepStatus::Finished => {}
+            StepStatus::InFlight { .. } if self.mutated(Mutant::OverdueWaits) => {}
             StepStatus::InFlight { until, .. } if now.mono >= until => {
                 let reason = "no outcome within its limit";
                 step.fail(FailureKind::Transient, reason, now.mono);
@@ -120,6 +127,8 @@ impl Engine {
             StepStatus::InFlight { .. } => {}
             StepStatus::Backoff { until } if now.mono < until => {}
             StepStatus::Observing { since } if now.mono.since(since) < OBSERVE_AGAIN_MS => {}
+            // A promotion that may have happened before a restart is looked for before it is asked for again.
+            _ if step.attempt > 0 && self.has_not_looked(step) => {}
             StepStatus::Pending | StepStatus::Backoff { .. } | StepStatus::Observing { .. } => {
                 self.start_try(step, run, now);
             }
@@ -241,10 +250,12 @@ impl Engine {
     }
 
     /// Lets the plan go on while the step is tried again beside it until its limit.
-    pub(super) fn set_aside(&mut self, step: &StepRun) {
-        let mut step = step.clone();
-        step.step.on_failure = Failure::Proceed;
-        self.state.beside.push(step);
+    pub(super) fn set_aside(&mut self, step: &mut StepRun) {
+        let mut left = step.clone();
+        left.step.on_failure = Failure::Proceed;
+        self.state.beside.push(left);
+        // An outcome that is still to come belongs to the one that is left behind, not to its place in the plan.
+        step.status = StepStatus::Finished;
     }
 
     /// Gives up what was left behind and would undo one of these steps if it succeeded after it.

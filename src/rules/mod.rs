@@ -21,6 +21,7 @@ pub mod health;
 pub mod lag;
 mod lanes;
 pub mod lease;
+pub mod mutant;
 mod operator;
 mod outbox;
 pub mod pipeline;
@@ -55,6 +56,7 @@ pub struct Engine {
     state: State,
     out: Vec<Action>,
     changed: bool,
+    mutant: Option<mutant::Mutant>,
 }
 
 impl Engine {
@@ -66,7 +68,18 @@ impl Engine {
 
     /// An engine that goes on from a saved state.
     pub fn restore(policy: Policy, state: State) -> Self {
-        Self { policy, state, out: Vec::new(), changed: false }
+        Self { policy, state, out: Vec::new(), changed: false, mutant: None }
+    }
+
+    /// The same engine with a fault seeded, for the checker only.
+    pub fn with_mutant(mut self, mutant: mutant::Mutant) -> Self {
+        self.mutant = Some(mutant);
+        self
+    }
+
+    /// Whether this fault is seeded; never in an agent.
+    fn mutated(&self, mutant: mutant::Mutant) -> bool {
+        self.mutant == Some(mutant)
     }
 
     /// The settings.

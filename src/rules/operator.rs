@@ -1,6 +1,7 @@
 //! Operators' requests: each is answered at once with what follows or with a named refusal.
 
 use super::Engine;
+use super::mutant::Mutant;
 use super::refusal::Refusal;
 use super::state::{Origin, Request};
 use crate::model::{Effect, Note, Now, OperatorRequest, RecordSeen, RecordTransition, Traffic, Transition};
@@ -99,6 +100,9 @@ impl Engine {
         run.halted = None;
         run.gate_closed = None;
         let name = run.transition.wire();
+        if self.mutant == Some(Mutant::ResumesPastStep) {
+            run.lane.cursor += 1;
+        }
         if let Some(step) = run.lane.steps.get_mut(run.lane.cursor) {
             *step = super::state::StepRun::new(step.step.clone());
         }

@@ -2,6 +2,7 @@
 //! without a word.
 
 use super::Engine;
+use super::mutant::Mutant;
 use super::state::{OUTBOX_KEPT, Outgoing};
 use crate::model::{ActionId, Detail, Effect, Mono, Now, OutboxId, Outcome, PeerMessage};
 
@@ -65,7 +66,9 @@ impl Engine {
             return;
         }
         // Strictly the oldest: the peer takes a lower number after a higher one for a copy and drops it.
-        let Some(entry) = self.state.outbox.first().filter(|entry| entry.not_before <= now.mono) else {
+        let newest_first = self.mutated(Mutant::OutboxNewestFirst);
+        let next = if newest_first { self.state.outbox.last() } else { self.state.outbox.first() };
+        let Some(entry) = next.filter(|entry| entry.not_before <= now.mono) else {
             return;
         };
         let (id, message) = (entry.id, entry.message.clone());
@@ -86,7 +89,7 @@ impl Engine {
             Outcome::Done(Detail::PeerAnswered { acknowledged }) => *acknowledged || !knows_us,
             // Any answer of a predecessor means that its server took the message.
             Outcome::Done(_) => true,
-            Outcome::Failed { .. } => false,
+            Outcome::Failed { .. } => self.mutated(Mutant::OutboxTriesOnce),
         };
         if delivered {
             self.state.outbox.remove(index);

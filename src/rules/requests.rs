@@ -4,6 +4,7 @@
 //! what it then shows is acted on.
 
 use super::Engine;
+use super::mutant::Mutant;
 use super::refusal::Refusal;
 use super::runs::Start;
 use super::state::{Origin, Request, StepRun};
@@ -79,7 +80,8 @@ impl Engine {
     }
 
     fn intake_known(&mut self, phase: Phase, transition: Transition, now: Now) {
-        if self.state.run.is_some() || self.state.ask.is_some() {
+        let busy = self.state.run.is_some() && !self.mutated(Mutant::RunsOverRun);
+        if busy || self.state.ask.is_some() {
             // Edits of the record during a run are judged when they are observed.
             return;
         }
@@ -129,6 +131,9 @@ impl Engine {
     /// The generation after every one that either site is known to have used.
     pub(super) fn next_generation(&self) -> Generation {
         let peers = self.state.peer.status.as_ref().map(|(status, _)| status.generation).unwrap_or_default();
+        if self.mutated(Mutant::GenerationOwnOnly) {
+            return self.state.generation.next();
+        }
         self.state.generation.max(peers).next()
     }
 
@@ -160,6 +165,11 @@ impl Engine {
         };
         for guard in rule.guards {
             self.check_guard(*guard, now)?;
+        }
+        let lent = self.state.grant.as_ref().is_some_and(|grant| grant.fenced);
+        if lent && origin != Origin::Peer && self.state.peer.link == PeerLink::Up {
+            // The peer may be promoting on our word at this moment.
+            return Err(Refusal::TransitionInProgress("a failback that this site consented to".to_owned()));
         }
         Ok(rule)
     }
@@ -210,7 +220,9 @@ impl Engine {
     /// What becomes of a request that could not be written into the record in time; `true` = it is tried again.
     /// The peer's order was acknowledged and is never forgotten; whoever else asked is told no and may ask again.
     pub(super) fn keeps_request(&mut self, now: Now) -> bool {
-        let Some(request) = self.state.request.take_if(|request| request.origin != Origin::Peer) else {
+        let forgets = self.mutated(Mutant::ForgetsUnwrittenOrders);
+        let taken = self.state.request.take_if(|request| request.origin != Origin::Peer || forgets);
+        let Some(request) = taken else {
             return self.state.request.is_some();
         };
         self.refuse(request.transition.wire(), request.origin, &Refusal::RecordUnknown, now);
@@ -233,7 +245,7 @@ impl Engine {
             return;
         }
         let request = Request { transition, origin: Origin::Peer, generation, accept_data_loss };
-        if self.order_must_wait() {
+        if self.order_must_wait() && !self.mutated(Mutant::ForgetsEarlyOrders) {
             // It was acknowledged and will not come again, so it must not be lost to a bad moment.
             self.remark(
                 "warning",
@@ -291,7 +303,8 @@ impl Engine {
 
     fn judge_order(&self, request: &Request, authenticated: bool, now: Now) -> Result<(), Refusal> {
         let (transition, generation) = (request.transition, request.generation);
-        if generation.is_some_and(|generation| generation < self.state.generation) {
+        let old = generation.is_some_and(|generation| generation < self.state.generation);
+        if old && !self.mutated(Mutant::ObeysOldOrders) {
             return Err(Refusal::StaleGeneration);
         }
         let record = match &self.state.record {

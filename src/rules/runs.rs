@@ -2,6 +2,7 @@
 
 use super::Engine;
 use super::lanes::Progress;
+use super::mutant::Mutant;
 use super::pipeline::{Pipeline, Verdict};
 use super::state::{Halt, Lane, Origin, Run};
 use super::table::Rule;
@@ -31,8 +32,10 @@ impl Engine {
         Facts {
             side: self.policy.side,
             ordered_by_peer: origin == Origin::Peer,
-            automatic: origin == Origin::Automation,
-            database_is_primary: self.database_is_sound_primary(now.mono),
+            automatic: origin == Origin::Automation && !self.mutated(Mutant::AssumesFenced),
+            // A fence on its way is not seen yet.
+            database_is_primary: self.database_is_sound_primary(now.mono)
+                && !self.state.grant.as_ref().is_some_and(|grant| grant.fenced),
             database_is_standby: self.database_is_sound_standby(now.mono),
             catch_up,
             promote_first: self.policy.promote_first,
@@ -65,12 +68,14 @@ impl Engine {
         steps: Vec<Step>,
         now: Now,
     ) {
+        let raised = if self.mutated(Mutant::GenerationNotRaised) { Generation(0) } else { start.generation };
         let state = &mut self.state;
-        state.generation = state.generation.max(start.generation);
+        state.generation = state.generation.max(raised);
         state.pipeline = Pipeline::default();
         state.followup = None;
         state.beside.clear();
         state.request = None;
+        state.grant = None;
         state.held = false;
         state.settled = false;
         state.unsettled = Some((start.transition, start.generation));
@@ -150,7 +155,8 @@ impl Engine {
                     "beside"
                 }
                 Progress::Failed(reason) => {
-                    if step.step.on_failure == Failure::Halt || step.step.gated {
+                    let stops = step.step.on_failure == Failure::Halt || step.step.gated;
+                    if stops && !self.mutated(Mutant::HaltPassed) {
                         let name = step.step.name.clone();
                         return self.halt(run, name, reason);
                     }
@@ -173,12 +179,14 @@ impl Engine {
     }
 
     pub(super) fn halt(&mut self, run: &mut Run, step: String, reason: String) {
-        self.report(Note::Halted {
-            transition: run.transition.wire().to_owned(),
-            generation: run.generation,
-            step: step.clone(),
-            reason: reason.clone(),
-        });
+        if !self.mutated(Mutant::HaltUntold) {
+            self.report(Note::Halted {
+                transition: run.transition.wire().to_owned(),
+                generation: run.generation,
+                step: step.clone(),
+                reason: reason.clone(),
+            });
+        }
         run.halted = Some(Halt { step, reason });
         self.changed = true;
     }
@@ -305,7 +313,8 @@ impl Engine {
         let busy = state.run.is_some()
             || state.followup.is_some()
             || !state.beside.is_empty()
-            || state.pipeline.stage != super::pipeline::Stage::Idle;
+            || state.pipeline.stage != super::pipeline::Stage::Idle
+                && !self.mutated(Mutant::PipelineForgotten);
         if busy || state.settled {
             return;
         }
@@ -393,7 +402,8 @@ impl Run {
         stop.is_some_and(|stop| self.lane.cursor > stop)
     }
 
-    fn destroys_data_later(&self) -> bool {
+    /// Whether data is still to be deleted.
+    pub(super) fn destroys_data_later(&self) -> bool {
         self.lane.steps.iter().skip(self.lane.cursor).any(|step| step.step.is_destructive())
     }
 }

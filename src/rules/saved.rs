@@ -44,6 +44,8 @@ impl State {
                 step.status = StepStatus::Backoff { until: now };
                 step.last_error = Some("the agent was restarted during this call".to_owned());
             }
+            // The time for a step is the time for trying; nobody tried while the agent was away.
+            step.started = None;
         }
         for entry in &mut self.outbox {
             entry.in_flight = None;

@@ -1,175 +1,399 @@
-//! The named invariants, judged over one move: the state before, what the engines said, the state after.
+//! The invariants of one side, judged over one step of its engine, whenever such a step is first computed. A judgement
+//! counts as exercised only where its premise held.
 
-use super::model::{Move, Said, World};
-use crate::model::{Action, Effect, Note, PeerMessage, Side};
+use super::part::{Answer, Given, Part};
+use super::rule::Rule;
+use super::site::Role;
+use super::store::Op;
+use crate::model::{
+    Action, Command, ConsentTag, Effect, Mono, Note, OperatorRequest, PeerLink, PeerMessage, Phase, Side,
+    Transition,
+};
+use crate::rules::pipeline::Stage;
+use crate::rules::policy::Automation;
 use crate::rules::state::State;
 
-/// An invariant: its name, what it says, and whether a move keeps it.
-pub struct Invariant {
-    /// Stable name.
-    pub name: &'static str,
-    /// The sentence.
-    pub says: &'static str,
-    keeps: fn(&World, Move, &Said, &World) -> bool,
+/// Facts older than this are unknown, in the settings of the model.
+const FRESH_MS: u64 = 10_000;
+
+/// What was judged about one step of one side.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub struct Judged {
+    /// The first invariant that it breaks.
+    pub bad: Option<Rule>,
+    /// Invariants whose premise held, as bits.
+    pub exercised: u32,
+    /// Landmarks reached.
+    pub landmarks: Vec<String>,
+    /// A person's request for a transition was accepted.
+    pub accepted: bool,
 }
 
-/// All of them.
-pub const INVARIANTS: [Invariant; 13] = [
-    Invariant {
-        name: "one-writer",
-        says: "never two writable sites (fencing on, network never cut on the path)",
-        keeps: one_writer,
-    },
-    Invariant {
-        name: "proof-before-destruction",
-        says: "data is deleted only while the other site's database really takes writes at or past it",
-        keeps: proof,
-    },
-    Invariant {
-        name: "destruction-by-run",
-        says: "a deletion is only asked for by a run that nothing has halted",
-        keeps: by_run,
-    },
-    Invariant {
-        name: "generation-grows",
-        says: "no engine forgets a generation, not by a restart either",
-        keeps: |a, _, _, b| each(a, b, |a, b| b.generation >= a.generation),
-    },
-    Invariant {
-        name: "stale-never-starts",
-        says: "no run starts with a generation below the known one",
-        keeps: not_stale,
-    },
-    Invariant { name: "one-run", says: "no run starts while another one goes on", keeps: one_run },
-    Invariant { name: "halt-is-told", says: "a run that halts says so to people", keeps: halt_told },
-    Invariant {
-        name: "nonce-once",
-        says: "the nonce counter never goes back",
-        keeps: |a, _, _, b| each(a, b, |a, b| b.last_nonce >= a.last_nonce),
-    },
-    Invariant {
-        name: "unknown-dns-moves-nothing",
-        says: "resolvers that do not answer cause no call",
-        keeps: unknown_dns,
-    },
-    Invariant {
-        name: "outbox-in-order",
-        says: "messages wait in the order of their numbers",
-        keeps: |_, _, _, b| {
-            Side::ALL
-                .into_iter()
-                .all(|side| b.part(side).engine.state().outbox.windows(2).all(|two| two[0].id < two[1].id))
-        },
-    },
-    Invariant {
-        name: "order-not-lost",
-        says: "an order leaves the outbox only when acknowledged, superseded, or with a new run",
-        keeps: order_kept,
-    },
-    Invariant {
-        name: "rules-come-to-rest",
-        says: "evaluation ends",
-        keeps: |_, _, said, _| {
-            !said.iter().any(|(_, action)| match action {
-                Action::Report(Note::Remark { text, .. }) => text.contains("did not come to rest"),
-                Action::Report(_) | Action::Perform(_) => false,
-            })
-        },
-    },
-    Invariant {
-        name: "record-knows-its-words",
-        says: "the record only ever shows known phases",
-        keeps: |_, _, _, b| {
-            Side::ALL
-                .into_iter()
-                .all(|side| b.part(side).site.recorded().0.parse::<crate::model::Phase>().is_ok())
-        },
-    },
-];
-
-/// The first invariant that a move breaks.
-pub fn broken(before: &World, step: Move, said: &Said, after: &World) -> Option<&'static str> {
-    INVARIANTS.iter().find(|invariant| !(invariant.keeps)(before, step, said, after)).map(|found| found.name)
-}
-
-fn state(world: &World, side: Side) -> &State {
-    world.part(side).engine.state()
-}
-
-fn each(before: &World, after: &World, holds: fn(&State, &State) -> bool) -> bool {
-    Side::ALL.into_iter().all(|side| holds(state(before, side), state(after, side)))
-}
-
-fn one_writer(_: &World, _: Move, _: &Said, after: &World) -> bool {
-    after.was_cut || !Side::ALL.into_iter().all(|side| after.part(side).site.is_writable())
-}
-
-fn proof(before: &World, step: Move, _: &Said, _: &World) -> bool {
-    let (Move::Carry(side, index) | Move::LoseAnswer(side, index)) = step else { return true };
-    let Some(command) = before.part(side).calls.get(usize::from(index)) else { return true };
-    let (ours, other) = (&before.part(side).site, &before.part(side.other()).site);
-    !command.effect.is_destructive() || other.is_writable() && other.database.lsn >= ours.database.lsn
-}
-
-fn by_run(_: &World, _: Move, said: &Said, after: &World) -> bool {
-    said.iter().all(|(side, action)| match action {
-        Action::Perform(command) if command.effect.is_destructive() => {
-            state(after, *side).run.as_ref().is_some_and(|run| run.halted.is_none())
+impl Judged {
+    fn check(&mut self, rule: Rule, premise: bool, holds: impl FnOnce() -> bool) {
+        if premise {
+            self.exercised |= 1 << rule as u32;
+            if !holds() && self.bad.is_none() {
+                self.bad = Some(rule);
+            }
         }
-        Action::Perform(_) | Action::Report(_) => true,
-    })
+    }
 }
 
-fn started(said: &Said) -> impl Iterator<Item = (Side, crate::model::Generation)> + '_ {
-    said.iter().filter_map(|(side, action)| match action {
-        Action::Report(Note::TransitionStarted { generation, .. }) => Some((*side, *generation)),
-        Action::Report(_) | Action::Perform(_) => None,
-    })
+/// One step of a side.
+struct Step<'a> {
+    before: &'a Part,
+    op: Op,
+    given: &'a Given,
+    now: Mono,
+    said: &'a [Action],
+    after: &'a Part,
 }
 
-fn not_stale(before: &World, _: Move, said: &Said, _: &World) -> bool {
-    started(said).all(|(side, generation)| generation >= state(before, side).generation)
-}
-
-fn one_run(before: &World, _: Move, said: &Said, _: &World) -> bool {
-    started(said).all(|(side, _)| {
-        let over = |run: &crate::rules::state::Run| run.halted.is_some() || run.lane.is_finished();
-        let ended = said.iter().any(|(at, action)| {
-            *at == side && matches!(action, Action::Report(Note::TransitionDone { .. } | Note::Halted { .. }))
-        });
-        ended || state(before, side).run.as_ref().is_none_or(over)
-    })
-}
-
-fn halt_told(before: &World, _: Move, said: &Said, after: &World) -> bool {
-    let halted =
-        |world: &World, side| state(world, side).run.as_ref().is_some_and(|run| run.halted.is_some());
-    Side::ALL.into_iter().all(|side| {
-        halted(before, side)
-            || !halted(after, side)
-            || said
-                .iter()
-                .any(|(at, action)| *at == side && matches!(action, Action::Report(Note::Halted { .. })))
-    })
-}
-
-fn unknown_dns(_: &World, step: Move, said: &Said, _: &World) -> bool {
-    let Move::DnsUnknown(_) = step else { return true };
-    !said.iter().any(|(_, action)| match action {
-        Action::Perform(command) => {
-            !matches!(&command.effect, Effect::SendPeer { message: PeerMessage::Dns { .. }, .. })
+impl Step<'_> {
+    fn was(&self) -> &State {
+        &self.before.state
+    }
+    fn is(&self) -> &State {
+        &self.after.state
+    }
+    fn commands(&self) -> impl Iterator<Item = &Command> {
+        self.said.iter().filter_map(|action| match action {
+            Action::Perform(command) => Some(command),
+            Action::Report(_) => None,
+        })
+    }
+    fn notes(&self) -> impl Iterator<Item = &Note> {
+        self.said.iter().filter_map(|action| match action {
+            Action::Report(note) => Some(note),
+            Action::Perform(_) => None,
+        })
+    }
+    fn started(&self) -> Option<(&str, crate::model::Generation)> {
+        self.notes().find_map(|note| match note {
+            Note::TransitionStarted { rule, generation, .. } => Some((rule.as_str(), *generation)),
+            _ => None,
+        })
+    }
+    fn heard(&self) -> Option<&PeerMessage> {
+        match self.given {
+            Given::Hear((_, message)) => Some(message),
+            Given::HearCopy => self.before.copy.as_ref().map(|(_, message)| message),
+            _ => None,
         }
-        Action::Report(_) => false,
-    })
-}
-
-fn order_kept(before: &World, step: Move, said: &Said, after: &World) -> bool {
-    Side::ALL.into_iter().all(|side| {
-        let orders = |world: &World| {
-            let outbox = &state(world, side).outbox;
-            outbox.iter().filter(|entry| matches!(entry.message, PeerMessage::TransitionTo { .. })).count()
+    }
+    /// Whether what was heard had been heard before.
+    fn repeats(&self) -> bool {
+        let letter = match self.given {
+            Given::Hear(letter) => Some(letter),
+            Given::HearCopy => self.before.copy.as_ref(),
+            _ => None,
         };
-        let sent = matches!(step, Move::Carry(at, _) | Move::KeepCopy(at, _) if at == side);
-        orders(after) >= orders(before) || sent || started(said).any(|(at, _)| at == side)
-    })
+        letter
+            .and_then(|(id, _)| id.as_ref())
+            .is_some_and(|(instance, id)| self.was().handled.get(instance).is_some_and(|last| id <= last))
+    }
+}
+
+/// Judges one step of a side; remembers in `after` what later judgements need.
+pub fn judge_part(
+    before: &Part,
+    (op, given, now): (Op, &Given, Mono),
+    said: &[Action],
+    after: &mut Part,
+) -> Judged {
+    let mut judged = Judged::default();
+    let nonce = {
+        let step = Step { before, op, given, now, said, after };
+        rules_of_runs(&mut judged, &step);
+        rules_of_words(&mut judged, &step);
+        rules_of_memory(&mut judged, &step);
+        judged.landmarks.extend(step.said.iter().filter_map(|action| landmark(before.side, action)));
+        judged.accepted = matches!(op, Op::Ask(_))
+            && step.notes().any(|note| matches!(note, Note::Answer { accepted: true, .. }));
+        spent(&step)
+    };
+    remember(after, nonce, said, given);
+    judged
+}
+
+fn spent(step: &Step<'_>) -> Option<String> {
+    let (Some(PeerMessage::Yes { item, .. }), Some(_)) = (step.heard(), step.started()) else { return None };
+    ConsentTag::from_item(item).map(|tag| tag.nonce)
+}
+
+fn remember(after: &mut Part, nonce: Option<String>, said: &[Action], given: &Given) {
+    after.past.spent.extend(nonce);
+    if matches!(given, Given::Dns(Answer::Active)) {
+        after.past.old_news = false;
+    }
+    for action in said {
+        match action {
+            Action::Report(Note::TransitionStarted { rule, generation, transition, .. }) => {
+                after.past.ran = after.past.ran.max(*generation);
+                after.past.once.clear();
+                (after.past.refused, after.past.waited_out) = (false, false);
+                let home = transition == Transition::ActivePassive.wire()
+                    || transition == Transition::ActivePassiveForce.wire();
+                let by_itself = rule == "failover-by-traffic";
+                after.past.by_itself = by_itself;
+                after.past.automatic &= !home || by_itself;
+            }
+            Action::Report(Note::TransitionDone { transition, .. }) => {
+                let goal = transition.parse().ok().and_then(Transition::target);
+                let failed_over = goal == Some(Phase::GolddrPrimary);
+                after.past.automatic |= after.past.by_itself && failed_over;
+                let home = goal == Some(Phase::ActivePassive);
+                after.past.old_news |= home && after.state.automation.traffic_moved;
+            }
+            Action::Report(Note::StepDone { step, how, .. })
+                if matches!(step.as_str(), "await-peer-fenced" | "await-witness-lease") =>
+            {
+                after.past.waited_out |= how == "not-done";
+            }
+            Action::Report(Note::Refused(refusal)) if refusal.origin == "peer" => after.past.refused = true,
+            Action::Report(Note::Answer { accepted: true, .. }) => {
+                if matches!(given, Given::Ask(index)
+                    if super::part::requests().get(usize::from(*index)) == Some(&OperatorRequest::Acknowledge))
+                {
+                    after.past.automatic = false;
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+fn rules_of_runs(judged: &mut Judged, step: &Step<'_>) {
+    let (was, is) = (step.was(), step.is());
+    let deletes = step.commands().any(|command| command.effect.is_destructive());
+    judged.check(Rule::ByRun, deletes, || is.run.as_ref().is_some_and(|run| run.halted.is_none()));
+    let accepted = is.run.as_ref().is_some_and(|run| run.accept_data_loss.is_some());
+    judged.check(Rule::ProofAsked, deletes && !accepted, || {
+        is.peer.status.as_ref().is_some_and(|(status, at)| {
+            let fresh = step.now.since(*at) <= FRESH_MS && is.peer.link != PeerLink::Down;
+            fresh && status.writable == Some(true)
+        })
+    });
+    judged.check(Rule::GenerationGrows, is.generation != was.generation || step.started().is_some(), || {
+        // Both sites may begin at once and choose the same number; who hears the other's order then obeys it.
+        let ordered = is.run.as_ref().is_some_and(|run| run.origin == crate::rules::state::Origin::Peer);
+        let again = step.started().is_some_and(|(_, generation)| {
+            let ran = step.before.past.ran;
+            generation < ran || generation == ran && !ordered || generation > is.generation
+        });
+        is.generation >= was.generation && !again
+    });
+    judged.check(Rule::OneRun, step.started().is_some(), || {
+        let ended =
+            step.notes().any(|note| matches!(note, Note::TransitionDone { .. } | Note::Halted { .. }));
+        ended || was.run.as_ref().is_none_or(|run| run.halted.is_some() || run.lane.is_finished())
+    });
+    for note in step.notes() {
+        if let Note::TransitionDone { transition, .. } = note {
+            judged.check(Rule::DoneIsDone, true, || keeps_promise(transition, step.after));
+        }
+    }
+    for note in step.notes() {
+        if let Note::StepDone { step: name, how, .. } = note
+            && name == "await-peer-fenced"
+        {
+            judged.check(Rule::FenceAwaited, true, || fence_awaited(step, how));
+        }
+    }
+    let halted = |state: &State| state.run.as_ref().is_some_and(|run| run.halted.is_some());
+    judged.check(Rule::HaltTold, !halted(was) && halted(is), || {
+        step.notes().any(|note| matches!(note, Note::Halted { .. }))
+    });
+    let resumed = matches!(step.op, Op::Ask(_)) && halted(was) && !halted(is);
+    if let (true, Some(old), Some(new)) = (resumed, &was.run, &is.run)
+        && old.generation == new.generation
+    {
+        let same = step.commands().all(|command| {
+            let cursor = old.lane.current().map(|step| step.step.name.as_str());
+            cursor == Some(command.step.as_str()) || command.step == "tell-peer"
+        });
+        judged.check(Rule::ResumeThere, true, || new.lane.cursor == old.lane.cursor || same);
+    }
+    judged.check(Rule::OnceOnly, step.commands().any(|command| command.effect.is_once_only()), || {
+        step.commands().all(|command| !is_again(step, command))
+    });
+}
+
+/// Whether the wait for the old primary ended as it may.
+fn fence_awaited(step: &Step<'_>, how: &str) -> bool {
+    let (was, peer) = (step.was(), &step.is().peer);
+    if how == "not-done" {
+        let waiting = was.run.as_ref().filter(|run| !run.facts.automatic).and_then(|run| run.lane.current());
+        return waiting.is_some_and(|waiting| {
+            waiting.started.is_some_and(|since| step.now.since(since) >= waiting.step.limit_ms)
+        });
+    }
+    let read_only = peer.status.as_ref().is_some_and(|(status, _)| status.writable == Some(false));
+    read_only || peer.link == PeerLink::Down
+}
+
+/// What a finished transition promises about the database of its side.
+fn keeps_promise(transition: &str, part: &Part) -> bool {
+    let writable = part.site.is_writable();
+    match (transition.parse(), part.side) {
+        (Ok(Transition::GolddrPrimary | Transition::GolddrMaintenance), Side::Passive) => writable,
+        (Ok(Transition::ActivePassive | Transition::ActivePassiveForce), Side::Active) => writable,
+        (Ok(Transition::GoldStandby), Side::Active)
+        | (Ok(Transition::ActivePassive | Transition::ActivePassiveForce), Side::Passive) => {
+            part.site.database.role == Role::Standby && part.site.database.replicas == 2
+        }
+        _ => true,
+    }
+}
+
+fn is_again(step: &Step<'_>, command: &Command) -> bool {
+    let generation = step.is().run.as_ref().map_or(step.is().generation, |run| run.generation);
+    let known = step.before.past.once.contains(&(generation, command.effect.to_string()));
+    let in_effect = match command.effect {
+        Effect::TriggerPipeline => !matches!(step.is().pipeline.stage, Stage::Starting),
+        Effect::PromoteDatabase => step.after.site.is_writable(),
+        _ => true,
+    };
+    command.effect.is_once_only() && known && in_effect
+}
+
+fn rules_of_words(judged: &mut Judged, step: &Step<'_>) {
+    let (was, is) = (step.was(), step.is());
+    if let Some(PeerMessage::TransitionTo { generation: Some(generation), .. }) = step.heard() {
+        judged.check(Rule::StaleNeverActs, *generation < was.generation, || {
+            // It may wait until it can be judged.
+            is.request == was.request && step.started().is_none()
+        });
+    }
+    let needs = |rule: &str| matches!(rule, "rebuild-active-asked" | "failback-asked" | "bootstrap-asked");
+    if let Some((rule, generation)) = step.started() {
+        judged.check(Rule::ConsentOnce, needs(rule), || {
+            let Some(PeerMessage::Yes { item, .. }) = step.heard() else { return false };
+            let (Some(tag), Some(ask)) = (ConsentTag::from_item(item), &was.ask) else { return false };
+            let wall = step.after.clock(step.now).wall;
+            ask.nonce == tag.nonce
+                && !step.before.past.spent.contains(&tag.nonce)
+                && tag.generation == generation
+                && generation > was.generation
+                && wall <= tag.expires
+        });
+    }
+    let yes = is.outbox.iter().find_map(|entry| match &entry.message {
+        PeerMessage::Yes { item, .. } if !was.outbox.iter().any(|old| old.id == entry.id) => Some(item),
+        _ => None,
+    });
+    let tag = yes.and_then(|item| ConsentTag::from_item(item));
+    if let Some(tag) = tag.filter(|tag| tag.transition != Transition::TestPingPong.wire()) {
+        judged.check(Rule::ConsentSound, true, || is_sound(step, &tag));
+    }
+    let refused = matches!(step.heard(), Some(PeerMessage::No { .. }));
+    judged.check(Rule::VetoHolds, refused, || step.started().is_none());
+    judged.check(Rule::HeardOnce, step.repeats(), || {
+        let answers = |state: &State| {
+            let said =
+                |message: &PeerMessage| matches!(message, PeerMessage::Yes { .. } | PeerMessage::No { .. });
+            state.outbox.iter().filter(|entry| said(&entry.message)).count()
+        };
+        let same = (&was.request, &was.waiting_order, was.generation)
+            == (&is.request, &is.waiting_order, is.generation);
+        same && step.started().is_none() && answers(is) <= answers(was)
+    });
+    let sent = step.commands().find_map(|command| match command.effect {
+        Effect::SendPeer { id, .. } => Some(id),
+        _ => None,
+    });
+    judged.check(Rule::SendsInOrder, sent.is_some() && is.outbox.len() > 1, || {
+        is.outbox.iter().all(|entry| Some(entry.id) >= sent)
+    });
+    let orders = |state: &State| {
+        state.outbox.iter().filter(|entry| matches!(entry.message, PeerMessage::TransitionTo { .. })).count()
+    };
+    judged.check(Rule::OrderKept, orders(was) > 0, || {
+        let ended = matches!(step.given, Given::Delivered(_, true));
+        orders(is) >= orders(was) || ended || step.started().is_some()
+    });
+}
+
+/// Whether a consent may be given as this side stands.
+fn is_sound(step: &Step<'_>, tag: &ConsentTag) -> bool {
+    let (was, part) = (step.was(), step.after);
+    let shown = part.site.recorded().0;
+    let wall = part.clock(step.now).wall;
+    let granted_now = was.grant.is_none();
+    let (phase, database) = match tag.transition.parse() {
+        Ok(Transition::GoldStandby) => (shown == "golddr-primary", part.site.is_writable()),
+        Ok(Transition::ActivePassive) => (
+            matches!(shown.as_str(), "gold-standby" | "golddr-maintenance" | "independent"),
+            !part.site.is_writable(),
+        ),
+        _ => (true, true),
+    };
+    let in_time = !granted_now || tag.expires >= wall && tag.generation > was.generation;
+    phase && database && in_time && was.run.is_none() && part.site.recorded().1.is_empty()
+}
+
+fn rules_of_memory(judged: &mut Judged, step: &Step<'_>) {
+    let (was, is) = (step.was(), step.is());
+    let unknown = matches!(step.given, Given::Dns(Answer::Silence | Answer::OneLies));
+    judged.check(Rule::UnknownStill, unknown, || {
+        let only_news = step.commands().all(|command| {
+            matches!(&command.effect, Effect::SendPeer { message: PeerMessage::Dns { .. }, .. })
+        });
+        only_news && (was.automation.traffic_moved || !is.automation.traffic_moved)
+    });
+    let by_itself = |state: &State| {
+        state
+            .request
+            .as_ref()
+            .is_some_and(|request| request.origin == crate::rules::state::Origin::Automation)
+    };
+    judged.check(Rule::OneAutomatic, by_itself(is) && !by_itself(was), || {
+        let past = &step.before.past;
+        !past.automatic && !past.old_news && !past.quiet
+    });
+    if let Given::Crash(_) = step.given {
+        judged.check(Rule::RestartKeeps, true, || {
+            let ids = |state: &State| state.outbox.iter().map(|entry| entry.id).collect::<Vec<_>>();
+            let run = |state: &State| state.run.as_ref().map(|run| (run.generation, run.lane.cursor));
+            let finished = |state: &State| {
+                let steps = state.run.iter().flat_map(|run| run.lane.steps.iter().skip(run.lane.cursor));
+                steps.filter(|step| step.status == crate::rules::state::StepStatus::Finished).count()
+            };
+            was.generation == is.generation
+                && ids(was) == ids(is)
+                && was.handled == is.handled
+                && was.grant.is_some() == is.grant.is_some()
+                && was.automation.unacknowledged == is.automation.unacknowledged
+                && run(was) == run(is)
+                && finished(was) == finished(is)
+        });
+    }
+    let settled = step.notes().any(|note| matches!(note, Note::Settled { .. }));
+    judged.check(Rule::SettledTold, settled, || is.pipeline.stage == Stage::Idle && is.run.is_none());
+    judged.check(Rule::ComesToRest, !step.said.is_empty(), || {
+        !step
+            .notes()
+            .any(|note| matches!(note, Note::Remark { text, .. } if text.contains("did not come to rest")))
+    });
+}
+
+/// Whether automation may begin anything at all in a mode.
+pub fn may_begin(automation: Automation) -> bool {
+    automation.acts_alone()
+}
+
+fn landmark(side: Side, action: &Action) -> Option<String> {
+    match action {
+        Action::Perform(command) if command.effect.is_once_only() => {
+            Some(format!("{side}: {}", command.effect))
+        }
+        Action::Report(Note::TransitionDone { transition, .. }) => Some(format!("{side}: {transition} done")),
+        Action::Report(Note::Halted { transition, step, .. }) => {
+            Some(format!("{side}: {transition} halted at {step}"))
+        }
+        Action::Report(Note::Settled { transition, .. }) => Some(format!("{side}: {transition} settled")),
+        Action::Report(Note::Refused(refusal)) => Some(format!("{side}: refused: {}", refusal.refusal)),
+        Action::Perform(_) | Action::Report(_) => None,
+    }
 }

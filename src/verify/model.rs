@@ -1,36 +1,26 @@
-//! The small world that the checker explores: two shipped engines, two sites, a network, faults within a budget.
+//! The world that the checker explores: two sides, the network between them, faults and requests within a budget.
 //!
-//! Nothing of the rules is copied: a [`Move`] feeds the engine that ships and carries out what it asks for. Time moves
-//! only to the next deadline. A fingerprint takes moments relative to now, so that equal situations at different times
-//! are one state.
+//! A [`World`] is small: its sides are numbers of [`Store`]. Time has no bound, see [`super::clockwork`].
 
-use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::Arc;
+use super::face::{Call, Face, Promoter};
+use super::part::{Answer, BASE_MS, Part, Setting, requests};
+use super::stage::Canonical;
+use super::store::{Op, Stage, Store};
+use crate::model::{Mono, PeerLink, Side};
 
-use super::pair::{EPOCH_MS, policy};
-use super::site::{Role, Site};
-use crate::model::{
-    Action, Command, Detail, DnsSample, Effect, Event, FailureKind, Mono, Now, OperatorRequest, Outcome,
-    PeerLink, PeerMessage, PipelineRunSeen, ResolverAnswer, RunEvent, Side, Transition, Wall,
-};
-use crate::rules::Engine;
-
-/// Start of virtual time: large, so that a moment is told from any other number in a fingerprint.
-const BASE_MS: u64 = 1 << 50;
-/// Step of time where no deadline is nearer.
-const STEP_MS: u64 = 1_000;
+/// How far a wall clock jumps: more than a consent lasts.
+pub const SKEW_MS: i32 = 60_000;
 
 /// What may happen besides the normal course, and how often on one path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Bounds {
-    /// Failed, lost, repeated or late calls and messages, crashes, cuts, lying resolvers.
+    /// Failed, lost, repeated, late or hanging calls and messages, crashes, cuts, lying resolvers, clock jumps,
+    /// failing pipelines.
     pub faults: u8,
-    /// Requests of an operator.
+    /// Requests of operators that change something.
     pub requests: u8,
-    /// Advances of time.
-    pub ticks: u16,
-    /// Whether `FENCE_OLD_PRIMARY` and `PROMOTE_FIRST` are on.
-    pub fenced: bool,
+    /// Clients' writes.
+    pub writes: u8,
 }
 
 /// One thing that happens.
@@ -40,358 +30,371 @@ pub enum Move {
     Carry(Side, u8),
     /// A call fails and does nothing.
     Fail(Side, u8),
-    /// A call is carried out (a message delivered), but its answer is lost.
+    /// A call is carried out (a message delivered), but its answer is an error.
     LoseAnswer(Side, u8),
+    /// A call is carried out (or not) and never answered.
+    Hang(Side, u8, bool),
     /// A message is acknowledged now and delivered once more, late.
     KeepCopy(Side, u8),
     /// A late copy of a message arrives at this side.
-    DeliverCopy(Side),
-    /// The agent dies and comes back with its journal.
-    Crash(Side),
+    HearCopy(Side),
+    /// The agent dies; one of its calls may take effect all the same.
+    Crash(Side, Option<u8>),
+    /// The agent starts again with its journal.
+    Start(Side),
     /// The way from this side to the other is cut.
     Cut(Side),
-    /// Both ways work again.
+    /// The way from this side to the witness is cut.
+    Blind(Side),
+    /// All ways work again.
     Heal,
-    /// Every resolver names the passive site at this side.
-    DnsPassive(Side),
-    /// No resolver answers at this side.
-    DnsUnknown(Side),
+    /// A round of look-ups at one side, or at both.
+    Dns(Option<Side>, Answer),
     /// An operator asks.
-    Ask(Side, Transition),
+    Ask(Side, u8),
+    /// A client's write is acknowledged here.
+    Write(Side),
+    /// The pipeline run under way here will fail.
+    FailRun(Side),
+    /// The wall clock of this side jumps forward (or back to true).
+    Skew(Side, bool),
     /// Time goes on to the next deadline; everybody looks again.
     Time,
-}
-
-/// One site with its engine and its calls under way.
-#[derive(Debug, Clone)]
-pub struct Part {
-    /// The engine that ships.
-    pub engine: Engine,
-    /// The site.
-    pub site: Site,
-    /// Calls under way.
-    pub calls: Vec<Command>,
-    /// Whether the way to the other side is cut.
-    pub cut: bool,
-    /// A message that will arrive here once more.
-    pub copy: Option<(Option<(String, crate::model::OutboxId)>, PeerMessage)>,
-    /// Pipeline runs whose end was told.
-    ended: u32,
+    /// The same while calls are still under way.
+    Slow,
 }
 
 /// A state of the model.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct World {
-    /// Both sides.
-    pub parts: [Arc<Part>; 2],
-    /// Virtual time.
-    pub now: Mono,
+    /// Numbers of both sides in the store.
+    pub parts: [u32; 2],
     /// What is left.
     pub left: Bounds,
-    /// Whether the network was ever cut on this path.
-    pub was_cut: bool,
+    /// Ways that are cut, agents that are down, and what the path has seen.
+    pub flags: u8,
+    /// There is a witness.
+    pub witnessed: bool,
+    /// The witness's lease: milliseconds left and side, see [`World::holder`].
+    pub lease: u32,
 }
 
-/// What an engine said and asked for during one move.
-pub type Said = Vec<(Side, Action)>;
-
-struct Relative {
-    inner: DefaultHasher,
-    now: u64,
-    wall: u64,
+/// The way from a side is cut.
+pub fn cut(side: Side) -> u8 {
+    1 << side as u8
+}
+/// The agent of a side is down.
+pub fn down(side: Side) -> u8 {
+    4 << side as u8
+}
+/// A promotion went on although the other site could not be seen fenced, as a person or the mode accepts.
+pub const EXCUSED: u8 = 16;
+/// A person asked for a transition.
+pub const ASKED: u8 = 32;
+/// The way from a side to the witness is cut.
+pub fn blind(side: Side) -> u8 {
+    64 << side as u8
 }
 
-impl Hasher for Relative {
-    fn finish(&self) -> u64 {
-        self.inner.finish()
-    }
-    fn write(&mut self, bytes: &[u8]) {
-        self.inner.write(bytes);
-    }
-    fn write_u64(&mut self, value: u64) {
-        let moment = if value >= BASE_MS {
-            value.wrapping_sub(self.now)
-        } else if value >= EPOCH_MS {
-            value.wrapping_sub(self.wall)
-        } else {
-            value
-        };
-        self.inner.write_u64(moment);
-    }
+/// Every way that may be cut.
+const CUTS: u8 = 0b1100_0011;
+
+/// Something that happened to one side during a move.
+#[derive(Debug, Clone, Copy)]
+pub struct Acted {
+    /// The side.
+    pub side: Side,
+    /// Its part before.
+    pub before: u32,
+    /// What happened.
+    pub op: Op,
+    /// What was judged.
+    pub judged: u32,
 }
 
 impl World {
-    /// A normal day with fencing, within bounds.
-    pub fn new(bounds: Bounds) -> Self {
+    /// A normal day: both agents have seen their sites and each other.
+    pub fn new(store: &Store, bounds: Bounds) -> Self {
+        let quiet =
+            |side: Side| !super::invariants::may_begin(store.setting.policies[side as usize].automation);
         let part = |side: Side| {
-            let mut settings = policy(side);
-            (settings.fence_old_primary, settings.promote_first) = (bounds.fenced, bounds.fenced);
-            settings.dns.agree_samples = 1;
-            Arc::new(Part {
-                engine: Engine::new(settings),
-                site: Site::new(side),
-                calls: Vec::new(),
-                cut: false,
-                copy: None,
-                ended: 0,
-            })
+            let mut part = Part::new(side, &store.setting);
+            part.past.quiet = quiet(side);
+            store.make_canonical(&mut part, Mono(BASE_MS));
+            store.keep(part)
         };
-        let parts = [part(Side::Active), part(Side::Passive)];
-        let mut world = Self { parts, now: Mono(BASE_MS), left: bounds, was_cut: false };
-        world.look(&mut Vec::new());
-        world.look(&mut Vec::new());
+        let witnessed = store.setting.policies[0].safety.witness;
+        let mut world = Self { parts: Side::ALL.map(part), left: bounds, flags: 0, witnessed, lease: 0 };
+        let mut acted = Vec::new();
+        for step in [Move::Time, Move::Dns(None, Answer::Active), Move::Time] {
+            world = world.after(store, step, &mut acted);
+            world = world.calm(store, 200).0;
+        }
+        world.left = bounds;
         world
     }
 
-    /// One side.
-    pub fn part(&self, side: Side) -> &Part {
-        &self.parts[side as usize]
+    /// What others see of a side.
+    pub fn face<'a>(&self, store: &'a Store, side: Side) -> &'a Face {
+        &store.part(self.parts[side as usize]).face
     }
 
-    fn part_mut(&mut self, side: Side) -> &mut Part {
-        Arc::make_mut(&mut self.parts[side as usize])
+    /// Whether a flag is set.
+    pub fn has(&self, flag: u8) -> bool {
+        self.flags & flag != 0
     }
 
-    /// The state as one number, moments relative to now; what is only for people (refusals told) is left out.
-    pub fn fingerprint(&self) -> u64 {
-        let wall = self.clock().wall.0;
-        let mut hasher = Relative { inner: DefaultHasher::new(), now: self.now.0, wall };
-        for part in &self.parts {
-            let state = part.engine.state();
-            (&state.generation, &state.record, &state.damping, &state.patroni, &state.peer, &state.handled)
-                .hash(&mut hasher);
-            (&state.outbox, &state.last_message, &state.request, &state.ask, &state.grant, &state.run)
-                .hash(&mut hasher);
-            (&state.followup, &state.chores, &state.beside, &state.pipeline, &state.automation)
-                .hash(&mut hasher);
-            (state.settled, &state.unsettled, state.held, state.annotated, state.last_nonce)
-                .hash(&mut hasher);
-            (&part.site, &part.calls, part.cut, &part.copy, part.ended).hash(&mut hasher);
+    /// Lets everything that needs no fault and no person happen, in a fixed fair order, until nothing changes.
+    /// Gives the world and whether it came to rest within `most` moves.
+    pub fn calm(mut self, store: &Store, most: usize) -> (Self, bool) {
+        let mut acted = Vec::new();
+        for _ in 0..most {
+            let step = self.fair_move(store);
+            acted.clear();
+            let next = self.after(store, step, &mut acted);
+            if next == self && step == Move::Time {
+                return (self, true);
+            }
+            self = next;
         }
-        (self.left, self.was_cut).hash(&mut hasher);
-        hasher.finish()
+        (self, false)
     }
 
-    fn clock(&self) -> Now {
-        Now { mono: self.now, wall: Wall(EPOCH_MS + (self.now.0 - BASE_MS)) }
+    /// The move of a world in which nobody interferes.
+    pub fn fair_move(&self, store: &Store) -> Move {
+        if self.has(CUTS) {
+            return Move::Heal;
+        }
+        for side in Side::ALL {
+            if self.has(down(side)) {
+                return Move::Start(side);
+            }
+            let face = self.face(store, side);
+            if !face.calls.is_empty() {
+                return Move::Carry(side, 0);
+            }
+            if face.copy {
+                return Move::HearCopy(side);
+            }
+        }
+        Move::Time
     }
 
     /// Everything that may happen now.
-    pub fn moves(&self) -> Vec<Move> {
-        let mut moves = Vec::new();
+    pub fn moves(&self, store: &Store, moves: &mut Vec<Move>) {
+        moves.clear();
         let faulty = self.left.faults > 0;
+        let mut idle = true;
         for side in Side::ALL {
-            let part = self.part(side);
-            for index in 0..u8::try_from(part.calls.len()).unwrap_or(u8::MAX) {
+            let face = self.face(store, side);
+            idle &= face.calls.is_empty();
+            if face.copy && !self.has(down(side)) {
+                moves.push(Move::HearCopy(side));
+            }
+            if self.left.writes > 0 && face.writable {
+                moves.push(Move::Write(side));
+            }
+            if self.has(down(side)) {
+                moves.push(Move::Start(side));
+                continue;
+            }
+            for (index, call) in face.calls.iter().enumerate() {
+                let index = index as u8;
                 moves.push(Move::Carry(side, index));
                 if faulty {
                     moves.extend([Move::Fail(side, index), Move::LoseAnswer(side, index)]);
-                    if matches!(part.calls[usize::from(index)].effect, Effect::SendPeer { .. }) {
+                    if matches!(call, Call::Letter(_)) {
                         moves.push(Move::KeepCopy(side, index));
+                    } else {
+                        moves.extend([true, false].map(|applied| Move::Hang(side, index, applied)));
+                        moves.push(Move::Crash(side, Some(index)));
                     }
                 }
             }
-            if part.copy.is_some() {
-                moves.push(Move::DeliverCopy(side));
+            if self.left.requests > 0 {
+                let asks = (0..requests_len()).filter(|index| face.asks >> index & 1 == 1);
+                moves.extend(asks.map(|index| Move::Ask(side, index)));
+            }
+            if face.resolves != Answer::Active {
+                moves.push(Move::Dns(Some(side), Answer::Active));
             }
             if faulty {
-                moves.extend([Move::Crash(side), Move::DnsPassive(side), Move::DnsUnknown(side)]);
-                if !part.cut {
-                    moves.push(Move::Cut(side));
-                }
+                self.faults(side, face, moves);
             }
         }
-        if self.left.requests > 0 {
-            let asked = [Transition::GolddrPrimary, Transition::GoldStandby, Transition::ActivePassive];
-            moves.extend(asked.map(|transition| Move::Ask(Side::Active, transition)));
+        if faulty {
+            moves.push(Move::Dns(None, Answer::Passive));
+            if !idle {
+                moves.push(Move::Slow);
+            }
         }
-        if self.parts.iter().any(|part| part.cut) {
+        if self.has(CUTS) {
             moves.push(Move::Heal);
         }
-        let idle = self.parts.iter().all(|part| part.calls.is_empty());
-        if self.left.ticks > 0 && idle {
+        if idle {
             moves.push(Move::Time);
         }
-        moves
     }
 
-    /// The state after a move, and what the engines said.
-    pub fn after(&self, step: Move) -> (Self, Said) {
-        let mut world = self.clone();
-        let mut said = Vec::new();
-        world.play(step, &mut said);
-        (world, said)
+    fn faults(&self, side: Side, face: &Face, moves: &mut Vec<Move>) {
+        moves.push(Move::Crash(side, None));
+        let odd = [Answer::Passive, Answer::OneLies, Answer::Silence];
+        let odd = odd.into_iter().filter(|answer| *answer != face.resolves);
+        moves.extend(odd.map(|said| Move::Dns(Some(side), said)));
+        if self.witnessed && !self.has(blind(side)) {
+            moves.push(Move::Blind(side));
+        }
+        if !self.has(cut(side)) {
+            moves.push(Move::Cut(side));
+        }
+        if face.runs_pipeline {
+            moves.push(Move::FailRun(side));
+        }
+        moves.push(Move::Skew(side, face.skew_ms == 0));
     }
 
-    fn play(&mut self, step: Move, said: &mut Said) {
+    /// The state after a move; what happened to the sides is added to `acted`.
+    pub fn after(&self, store: &Store, step: Move, acted: &mut Vec<Acted>) -> Self {
+        let mut world = *self;
+        let mut stage = Canonical { store, parts: self.parts, acted: std::mem::take(acted) };
+        world.play(&mut stage, step);
+        world.parts = stage.parts;
+        *acted = stage.acted;
+        if let (Move::Ask(..), true) = (step, world.parts == self.parts) {
+            // A refused request that changes nothing costs nothing.
+            world.left = self.left;
+        }
+        if acted.iter().any(|one| store.judged(one.judged).accepted) {
+            world.flags |= ASKED;
+        }
+        let faces = Side::ALL.map(|side| world.face(store, side));
+        let few = !(faces[0].writable && faces[1].writable);
+        let one_phase = faces[0].phase == faces[1].phase;
+        if few
+            && one_phase
+            && faces.iter().all(|face| !face.promoting && !face.rest.runs && face.calls.is_empty())
+        {
+            // Whatever a person or the mode accepted is over.
+            world.flags &= !EXCUSED;
+        }
+        world
+    }
+
+    /// A move on any stage. The parts of `self` are not used: the stage has them.
+    pub fn play(&mut self, stage: &mut dyn Stage, step: Move) {
         match step {
-            Move::Carry(side, index) => self.carry(side, index, true, said),
-            Move::LoseAnswer(side, index) => {
-                self.left.faults -= 1;
-                self.carry(side, index, false, said);
-            }
-            Move::Fail(side, index) => {
-                self.left.faults -= 1;
-                let id = self.part_mut(side).calls.remove(usize::from(index)).id;
-                self.feed(side, Event::ActionDone { id, outcome: failed() }, said);
+            Move::Fail(..)
+            | Move::LoseAnswer(..)
+            | Move::Hang(..)
+            | Move::KeepCopy(..)
+            | Move::Crash(..)
+            | Move::Cut(_)
+            | Move::Blind(_)
+            | Move::FailRun(_)
+            | Move::Skew(..)
+            | Move::Slow
+            | Move::Dns(_, Answer::Passive | Answer::OneLies | Answer::Silence) => self.left.faults -= 1,
+            Move::Ask(..) => self.left.requests -= 1,
+            Move::Write(_) => self.left.writes -= 1,
+            Move::Carry(..)
+            | Move::HearCopy(_)
+            | Move::Start(_)
+            | Move::Heal
+            | Move::Time
+            | Move::Dns(_, Answer::Active) => {}
+        }
+        match step {
+            Move::Carry(side, index) => self.carry(stage, side, index, true),
+            Move::LoseAnswer(side, index) => self.carry(stage, side, index, false),
+            Move::Fail(side, index) => stage.act(side, Op::Fail(index)),
+            Move::Hang(side, index, applied) => {
+                self.excuse_call(stage, side, index);
+                stage.act(side, Op::Hang(index, applied));
             }
             Move::KeepCopy(side, index) => {
-                self.left.faults -= 1;
-                if let Effect::SendPeer { id, message } =
-                    self.part(side).calls[usize::from(index)].effect.clone()
-                {
-                    let id = Some((self.part(side).engine.policy().instance.clone(), id));
-                    self.part_mut(side.other()).copy = Some((id, message));
+                if let Some(Call::Letter(letter)) = stage.face(side).calls.get(usize::from(index)).copied() {
+                    stage.act(side.other(), Op::Keep(letter));
                 }
-                self.carry(side, index, true, said);
+                self.carry(stage, side, index, true);
             }
-            Move::DeliverCopy(side) => {
-                if let Some((id, message)) = self.part_mut(side).copy.take() {
-                    self.feed(side, Event::PeerMessage { id, message, authenticated: true }, said);
+            Move::HearCopy(side) => stage.act(side, Op::HearCopy),
+            Move::Crash(side, applied) => {
+                if let Some(index) = applied {
+                    self.excuse_call(stage, side, index);
+                }
+                self.flags |= down(side);
+                stage.act(side, Op::Crash(applied));
+            }
+            Move::Start(side) => {
+                self.flags &= !down(side);
+                stage.act(side, Op::Start);
+            }
+            Move::Blind(side) => self.flags |= blind(side),
+            Move::Cut(side) => self.flags |= cut(side),
+            Move::Heal => self.flags &= !CUTS,
+            Move::Dns(Some(side), answer) => stage.act(side, Op::Dns(answer)),
+            Move::Dns(None, answer) => {
+                for side in Side::ALL.into_iter().filter(|side| !self.has(down(*side))) {
+                    stage.act(side, Op::Dns(answer));
                 }
             }
-            Move::Crash(side) => self.crash(side, said),
-            Move::Cut(side) => {
-                self.left.faults -= 1;
-                self.was_cut = true;
-                self.part_mut(side).cut = true;
-            }
-            Move::Heal => Side::ALL.into_iter().for_each(|side| self.part_mut(side).cut = false),
-            Move::DnsPassive(side) => {
-                let passive = ResolverAnswer::Addresses([std::net::IpAddr::from([10, 0, 0, 2])].into());
-                self.resolve(side, &passive, said);
-            }
-            Move::DnsUnknown(side) => {
-                self.resolve(side, &ResolverAnswer::Unknown("time-out".to_owned()), said);
-            }
-            Move::Ask(side, transition) => {
-                self.left.requests -= 1;
-                let request = OperatorRequest::Transition { transition, accept_data_loss: None };
-                self.feed(side, Event::Operator { ticket: 1, who: "operator".to_owned(), request }, said);
-            }
-            Move::Time => self.pass_time(said),
+            Move::Ask(side, index) => stage.act(side, Op::Ask(index)),
+            Move::Write(side) => stage.act(side, Op::Write),
+            Move::FailRun(side) => stage.act(side, Op::FailRun),
+            Move::Skew(side, ahead) => stage.act(side, Op::Skew(if ahead { SKEW_MS } else { 0 })),
+            Move::Time | Move::Slow => self.pass_time(stage),
         }
     }
 
-    fn resolve(&mut self, side: Side, answer: &ResolverAnswer, said: &mut Said) {
-        self.left.faults -= 1;
-        let answers = (0..3).map(|index| (format!("resolver-{index}"), answer.clone())).collect();
-        self.feed(side, Event::Dns(DnsSample { answers, self_test: None }), said);
-    }
-
-    fn crash(&mut self, side: Side, said: &mut Said) {
-        self.left.faults -= 1;
-        let now = self.now;
-        let part = self.part_mut(side);
-        let saved = part.engine.state().durable().after_restart(now);
-        part.engine = Engine::restore(part.engine.policy().clone(), saved);
-        part.calls.clear();
-        self.observe(side, said);
-    }
-
-    fn feed(&mut self, side: Side, event: Event, said: &mut Said) {
-        let now = self.clock();
-        let part = self.part_mut(side);
-        for action in part.engine.handle(event, now) {
-            if let Action::Perform(command) = &action {
-                part.calls.push(command.clone());
+    fn carry(&mut self, stage: &mut dyn Stage, side: Side, index: u8, answered: bool) {
+        let Some(call) = stage.face(side).calls.get(usize::from(index)).copied() else { return };
+        let other = side.other();
+        match call {
+            Call::Letter(_) if self.has(cut(side) | down(other)) => {
+                stage.act(side, Op::Delivered(index, false));
             }
-            said.push((side, action));
+            Call::Letter(letter) => {
+                stage.act(other, Op::Hear(letter));
+                stage.act(side, Op::Delivered(index, answered && !self.has(cut(other))));
+            }
+            Call::Promote => {
+                self.excuse(stage, side);
+                stage.act(side, Op::Carry(index, answered));
+            }
+            Call::Delete { .. } | Call::Plain => stage.act(side, Op::Carry(index, answered)),
         }
     }
 
-    fn carry(&mut self, side: Side, index: u8, answered: bool, said: &mut Said) {
-        let command = self.part_mut(side).calls.remove(usize::from(index));
-        let mut outcome = match &command.effect {
-            Effect::SendPeer { .. } if self.part(side).cut => failed(),
-            Effect::SendPeer { id, message } => {
-                let id = Some((self.part(side).engine.policy().instance.clone(), *id));
-                let event = Event::PeerMessage { id, message: message.clone(), authenticated: true };
-                self.feed(side.other(), event, said);
-                let deaf = self.part(side.other()).cut;
-                if deaf { failed() } else { Outcome::Done(Detail::PeerAnswered { acknowledged: true }) }
-            }
-            effect => {
-                let now = self.now;
-                let part = self.part_mut(side);
-                let outcome = part.site.apply(effect, now);
-                part.site.asked.clear();
-                outcome
-            }
-        };
-        if !answered {
-            outcome = failed();
-        }
-        self.feed(side, Event::ActionDone { id: command.id, outcome }, said);
-        if matches!(command.effect, Effect::WriteRecord(_)) {
-            let seen = self.part(side).site.record_seen();
-            self.feed(side, Event::Record(seen), said);
+    fn excuse_call(&mut self, stage: &dyn Stage, side: Side, index: u8) {
+        if stage.face(side).calls.get(usize::from(index)) == Some(&Call::Promote) {
+            self.excuse(stage, side);
         }
     }
 
-    fn pass_time(&mut self, said: &mut Said) {
-        self.left.ticks -= 1;
-        let deadlines = self.parts.iter().filter_map(|part| part.engine.next_deadline());
-        let next = deadlines.map(|(at, _)| at).filter(|at| *at > self.now).min();
-        self.now = next.map_or(self.now.plus(STEP_MS), |at| at.min(self.now.plus(STEP_MS)));
-        let now = self.now;
-        for side in Side::ALL {
-            self.part_mut(side).site.advance(now);
-        }
-        self.follow();
-        self.look(said);
-    }
-
-    /// A standby holds what its source has written.
-    fn follow(&mut self) {
-        for side in Side::ALL {
-            let source = self.part(side.other()).site.database.clone();
-            let database = &mut self.part_mut(side).site.database;
-            let follows = database.role == Role::Standby && database.replicas > 0;
-            if follows && source.replicas > 0 && source.timeline >= database.timeline {
-                (database.timeline, database.lsn) = (source.timeline, database.lsn.max(source.lsn));
-            }
-        }
-    }
-
-    fn look(&mut self, said: &mut Said) {
-        for side in Side::ALL {
-            self.observe(side, said);
-        }
-        for side in Side::ALL {
-            let up = !self.part(side).cut && !self.part(side.other()).cut;
-            if up {
-                let status = self.part(side.other()).engine.peer_status(self.now);
-                self.feed(side, Event::PeerStatus(status), said);
-            }
-            if up != (self.part(side).engine.state().peer.link == PeerLink::Up) {
-                self.feed(side, Event::PeerLink { up, reason: String::new() }, said);
-            }
-        }
-    }
-
-    fn observe(&mut self, side: Side, said: &mut Said) {
-        let seen = self.part(side).site.record_seen();
-        self.feed(side, Event::Record(seen), said);
-        let patroni = self.part(side).site.patroni_seen();
-        self.feed(side, Event::Patroni(patroni), said);
-        let (started, wall) = (self.part(side).site.runs, self.clock().wall.0);
-        if started > self.part(side).ended {
-            self.part_mut(side).ended = started;
-            let run = PipelineRunSeen {
-                kind: RunEvent::Modified,
-                name: format!("run-{started}"),
-                event_id: Some(format!("{side}-{started}")),
-                release: Some("sso".to_owned()),
-                reason: Some("Completed".to_owned()),
-                succeeded: Some(true),
-                created: Some(wall),
-            };
-            self.feed(side, Event::PipelineRun(run), said);
+    /// Whether the assumptions take this promotion out of what `one-writer` promises.
+    fn excuse(&mut self, stage: &dyn Stage, side: Side) {
+        let (here, there) = (stage.face(side), stage.face(side.other()));
+        // A3: nobody can fence a site that nobody can reach, unless it fences itself.
+        let unreachable = here.link == PeerLink::Down && !here.self_fencing;
+        // A1 and A2: its agent is dead, or its fence takes longer than the grace.
+        let cannot_fence = here.self_fencing && (self.has(down(side.other())) || there.fencing);
+        // A6: a person's failover goes on after its wait, and force does not wait.
+        let by_person = here.promoter == Promoter::Person && here.waited_out;
+        let serves = there.writable || there.promoting || there.calls.contains(&Call::Promote);
+        let forced = here.promoter == Promoter::Force;
+        if forced || serves && (unreachable || cannot_fence || by_person) {
+            self.flags |= EXCUSED;
         }
     }
 }
 
-fn failed() -> Outcome {
-    Outcome::Failed { kind: FailureKind::Transient, reason: "no answer".to_owned() }
+fn requests_len() -> u8 {
+    requests().len() as u8
+}
+
+/// A store and its first world.
+pub fn begin(setting: Setting, bounds: Bounds) -> (Store, World) {
+    let store = Store::new(setting);
+    let world = World::new(&store, bounds);
+    (store, world)
 }

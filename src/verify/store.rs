@@ -1,0 +1,342 @@
+//! Every distinct part once, and every step of a part once: what makes ten million worlds cheap.
+//!
+//! A world is two numbers of parts and a few counters. What the engine does when something is given to a part depends on
+//! that part alone, so it is computed once and remembered. Parts are compared whole, not by a fingerprint: two worlds
+//! that are one here are equal, not probably equal.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+
+use super::canon::canonical;
+use super::face::{Face, Names};
+use super::invariants::{self, Judged};
+use super::part::{BASE_MS, Given, Letter, Part, Setting};
+use crate::model::{Action, Mono, PeerStatus, Side};
+use crate::rules::state::StepRun;
+
+const SHARDS: usize = 64;
+const CHUNK: usize = 4096;
+const CHUNKS: usize = 4096;
+
+/// A quick hash for keys of our own making; nobody chooses them to collide.
+#[derive(Default)]
+pub struct Quick(u64);
+
+impl Hasher for Quick {
+    fn finish(&self) -> u64 {
+        self.0 ^ (self.0 >> 29)
+    }
+    fn write(&mut self, bytes: &[u8]) {
+        for part in bytes.chunks(8) {
+            let mut word = [0_u8; 8];
+            word[..part.len()].copy_from_slice(part);
+            self.write_u64(u64::from_le_bytes(word));
+        }
+    }
+    fn write_u8(&mut self, value: u8) {
+        self.write_u64(u64::from(value));
+    }
+    fn write_u32(&mut self, value: u32) {
+        self.write_u64(u64::from(value));
+    }
+    fn write_u64(&mut self, value: u64) {
+        self.0 = (self.0.rotate_left(23) ^ value).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        self.0 ^= self.0 >> 32;
+    }
+    fn write_usize(&mut self, value: usize) {
+        self.write_u64(value as u64);
+    }
+}
+
+/// Builds [`Quick`].
+pub type QuickBuild = BuildHasherDefault<Quick>;
+
+/// The lock's content, whatever happened to another thread.
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Values that were seen, each once, with a number.
+pub struct Table<T> {
+    chunks: Vec<OnceLock<Box<[OnceLock<T>]>>>,
+    index: Vec<Mutex<HashMap<u64, Vec<u32>, QuickBuild>>>,
+    next: AtomicU32,
+}
+
+impl<T> Default for Table<T> {
+    fn default() -> Self {
+        Self {
+            chunks: (0..CHUNKS).map(|_| OnceLock::new()).collect(),
+            index: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            next: AtomicU32::new(0),
+        }
+    }
+}
+
+impl<T> Table<T> {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.next.load(Ordering::Relaxed) as usize
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn slot(&self, id: u32) -> &OnceLock<T> {
+        let id = id as usize;
+        let chunk = self.chunks[id / CHUNK].get_or_init(|| (0..CHUNK).map(|_| OnceLock::new()).collect());
+        &chunk[id % CHUNK]
+    }
+
+    /// The value of a number.
+    ///
+    /// # Panics
+    /// On a number that this table never gave.
+    pub fn get(&self, id: u32) -> &T {
+        self.slot(id).get().expect("numbers come from this table")
+    }
+
+    /// The number of a value; `make` completes it where it is new.
+    fn number<K: Hash>(&self, key: &K, same: impl Fn(&T) -> bool, make: impl FnOnce() -> T) -> u32 {
+        let mark = QuickBuild::default().hash_one(key);
+        let mut shard = lock(&self.index[(mark >> 58) as usize % SHARDS]);
+        let list = shard.entry(mark).or_default();
+        if let Some(id) = list.iter().find(|id| same(self.get(**id))) {
+            return *id;
+        }
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        assert!((id as usize) < CHUNK * CHUNKS, "the checker's table of parts is full");
+        let _ = self.slot(id).set(make());
+        list.push(id);
+        id
+    }
+}
+
+/// A part with what the world needs to know of it.
+pub struct Held {
+    /// The part, without the steps of its run.
+    part: Part,
+    /// The steps of its run; many parts share them.
+    steps: u32,
+    /// What others see of it.
+    pub face: Face,
+}
+
+/// What is given to a part, by numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Op {
+    /// [`Given::Carry`].
+    Carry(u8, bool),
+    /// [`Given::Fail`].
+    Fail(u8),
+    /// [`Given::Hang`].
+    Hang(u8, bool),
+    /// [`Given::Delivered`].
+    Delivered(u8, bool),
+    /// [`Given::Hear`].
+    Hear(u32),
+    /// [`Given::Keep`].
+    Keep(u32),
+    /// [`Given::HearCopy`].
+    HearCopy,
+    /// [`Given::Crash`].
+    Crash(Option<u8>),
+    /// [`Given::Start`].
+    Start,
+    /// [`Given::Observe`].
+    Observe,
+    /// [`Given::Witness`].
+    Witness(Option<crate::model::LeaseHolder>),
+    /// [`Given::Status`].
+    Status(u32),
+    /// [`Given::Lost`].
+    Lost,
+    /// [`Given::Pass`], with the milliseconds.
+    Pass(u32),
+    /// [`Given::Tick`].
+    Tick,
+    /// [`Given::Follow`].
+    Follow(u16, u16),
+    /// [`Given::Write`].
+    Write,
+    /// [`Given::Dns`].
+    Dns(super::part::Answer),
+    /// [`Given::Ask`].
+    Ask(u8),
+    /// [`Given::FailRun`].
+    FailRun,
+    /// [`Given::Skew`].
+    Skew(i32),
+}
+
+/// What became of a part.
+#[derive(Debug, Clone, Copy)]
+pub struct Reply {
+    /// The part afterwards.
+    pub part: u32,
+    /// What the engine said, judged; a number of [`Store::judged`].
+    pub judged: u32,
+}
+
+type Memo = Mutex<HashMap<(u32, Op), Reply, QuickBuild>>;
+
+/// All parts, letters and steps of one search.
+pub struct Store {
+    /// What the search is about.
+    pub setting: Setting,
+    parts: Table<Held>,
+    letters: Table<Letter>,
+    statuses: Table<PeerStatus>,
+    judged: Table<Judged>,
+    steps: Table<Vec<StepRun>>,
+    memo: Vec<Memo>,
+}
+
+impl Names for Store {
+    fn letter(&self, letter: &Letter) -> u32 {
+        self.letters.number(letter, |known| known == letter, || letter.clone())
+    }
+    fn status(&self, status: &PeerStatus) -> u32 {
+        self.statuses.number(status, |known| known == status, || status.clone())
+    }
+}
+
+impl Store {
+    /// An empty store.
+    pub fn new(setting: Setting) -> Self {
+        Self {
+            setting,
+            parts: Table::default(),
+            letters: Table::default(),
+            statuses: Table::default(),
+            judged: Table::default(),
+            steps: Table::default(),
+            memo: (0..SHARDS).map(|_| Mutex::default()).collect(),
+        }
+    }
+
+    /// The number of a part that stands at [`BASE_MS`].
+    pub fn keep(&self, mut part: Part) -> u32 {
+        let list = part.state.run.as_mut().map(|run| std::mem::take(&mut run.lane.steps)).unwrap_or_default();
+        let steps = self.steps.number(&list, |known| *known == list, || list.clone());
+        let complete = || {
+            let whole = with_steps(part.clone(), list.clone());
+            let face = Face::of(&self.setting, &whole, Mono(BASE_MS), self);
+            Held { part: part.clone(), steps, face }
+        };
+        self.parts.number(&(&part, steps), |held| held.steps == steps && held.part == part, complete)
+    }
+
+    /// A part as others see it.
+    pub fn part(&self, id: u32) -> &Held {
+        self.parts.get(id)
+    }
+
+    /// A part, whole.
+    pub fn whole(&self, id: u32) -> Part {
+        let held = self.parts.get(id);
+        with_steps(held.part.clone(), self.steps.get(held.steps).clone())
+    }
+
+    /// Distinct parts, and steps computed.
+    pub fn sizes(&self) -> (usize, usize) {
+        (self.parts.len(), self.memo.iter().map(|memo| lock(memo).len()).sum())
+    }
+
+    /// What was judged about a step.
+    pub fn judged(&self, id: u32) -> &Judged {
+        self.judged.get(id)
+    }
+
+    /// A letter.
+    pub fn letter_of(&self, id: u32) -> &Letter {
+        self.letters.get(id)
+    }
+
+    /// What happens to a part; computed once.
+    pub fn reply(&self, part: u32, op: Op) -> Reply {
+        let key = (part, op);
+        let mark = QuickBuild::default().hash_one(key);
+        let shard = &self.memo[(mark >> 58) as usize % SHARDS];
+        if let Some(reply) = lock(shard).get(&key) {
+            return *reply;
+        }
+        let (mut after, _, judged) = self.compute(&self.whole(part), op, Mono(BASE_MS));
+        self.make_canonical(&mut after, at(op, Mono(BASE_MS)));
+        let judged = self.judged.number(&judged, |known| *known == judged, || judged.clone());
+        let reply = Reply { part: self.keep(after), judged };
+        lock(shard).insert(key, reply);
+        reply
+    }
+
+    /// The same without remembering, in words.
+    pub fn explain(&self, part: u32, op: Op) -> Vec<Action> {
+        self.compute(&self.whole(part), op, Mono(BASE_MS)).1
+    }
+
+    /// One step of a part at any moment, without canonical form.
+    pub fn compute(&self, before: &Part, op: Op, now: Mono) -> (Part, Vec<Action>, Judged) {
+        let (mut after, given, now) = (before.clone(), self.given(op), at(op, now));
+        let said = after.step(&self.setting, &given, now);
+        let judged = invariants::judge_part(before, (op, &given, now), &said, &mut after);
+        (after, said, judged)
+    }
+
+    /// Canonical form at a moment.
+    pub fn make_canonical(&self, part: &mut Part, now: Mono) {
+        canonical(part, &self.setting.policies[part.side as usize], now);
+    }
+
+    fn given(&self, op: Op) -> Given {
+        match op {
+            Op::Carry(index, answered) => Given::Carry(index, answered),
+            Op::Fail(index) => Given::Fail(index),
+            Op::Hang(index, applied) => Given::Hang(index, applied),
+            Op::Delivered(index, acknowledged) => Given::Delivered(index, acknowledged),
+            Op::Hear(letter) => Given::Hear(self.letters.get(letter).clone()),
+            Op::Keep(letter) => Given::Keep(self.letters.get(letter).clone()),
+            Op::HearCopy => Given::HearCopy,
+            Op::Crash(applied) => Given::Crash(applied),
+            Op::Start => Given::Start,
+            Op::Observe => Given::Observe,
+            Op::Witness(holder) => Given::Witness(holder),
+            Op::Status(status) => Given::Status(self.statuses.get(status).clone()),
+            Op::Lost => Given::Lost,
+            Op::Pass(ms) => Given::Pass(u64::from(ms)),
+            Op::Tick => Given::Tick,
+            Op::Follow(timeline, lsn) => Given::Follow(u64::from(timeline), u64::from(lsn)),
+            Op::Write => Given::Write,
+            Op::Dns(answer) => Given::Dns(answer),
+            Op::Ask(index) => Given::Ask(index),
+            Op::FailRun => Given::FailRun,
+            Op::Skew(ms) => Given::Skew(i64::from(ms)),
+        }
+    }
+}
+
+fn with_steps(mut part: Part, steps: Vec<StepRun>) -> Part {
+    if let Some(run) = &mut part.state.run {
+        run.lane.steps = steps;
+    }
+    part
+}
+
+/// The moment after an operation that began at `now`.
+pub fn at(op: Op, now: Mono) -> Mono {
+    match op {
+        Op::Pass(ms) => now.plus(u64::from(ms)),
+        _ => now,
+    }
+}
+
+/// The parts of a side that search and replay have in common.
+pub trait Stage {
+    /// What others see of a side.
+    fn face(&self, side: Side) -> std::borrow::Cow<'_, Face>;
+    /// Something happens to a side.
+    fn act(&mut self, side: Side, op: Op);
+}
