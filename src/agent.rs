@@ -23,10 +23,10 @@ use crate::bus::Bus;
 use crate::config::Config;
 use crate::config::journal::OnDamage;
 use crate::http::{Auth, HttpState, OperatorDesk, Ready};
-use crate::journal::Journal;
-use crate::model::{Event, Mono, Note, PeerStatus};
+use crate::journal::{Journal, Recovered};
+use crate::model::{Event, Mono, Note, PeerStatus, Wall};
 use crate::peer::{Courier, DeliveryQueue, PeerShared, new_instance};
-use crate::rules::state::State;
+use crate::rules::{self, state::State};
 use crate::tasks::clock::{Clock, wall_now};
 use crate::tasks::diary::{Diary, recover};
 use crate::tasks::executor::Hands;
@@ -76,14 +76,15 @@ pub struct Agent {
 }
 
 /// Receiving ends of what the engine shows.
-struct Views {
-    snapshot: watch::Receiver<serde_json::Value>,
-    status: watch::Receiver<PeerStatus>,
-    handled: watch::Receiver<BTreeMap<String, crate::model::OutboxId>>,
-    record: watch::Receiver<Option<BTreeMap<String, String>>>,
+pub(crate) struct Views {
+    pub(crate) snapshot: watch::Receiver<serde_json::Value>,
+    pub(crate) status: watch::Receiver<PeerStatus>,
+    pub(crate) handled: watch::Receiver<BTreeMap<String, crate::model::OutboxId>>,
+    pub(crate) record: watch::Receiver<Option<BTreeMap<String, String>>>,
 }
 
-fn windows() -> (Windows, Views) {
+/// Both ends of what the engine shows.
+pub(crate) fn windows() -> (Windows, Views) {
     let (snapshot, snapshot_view) = watch::channel(serde_json::Value::Null);
     let (status, status_view) = watch::channel(PeerStatus::default());
     let (handled, handled_view) = watch::channel(BTreeMap::new());
@@ -139,6 +140,7 @@ async fn parts(config: &Config, registry: &Registry) -> Result<Parts, StartError
         portal: portal.map_err(|error| StartError::new("the maintenance portal", &error))?,
         courier,
         database_peer: (peer_host, config.patroni.peer_port.clone()),
+        simulated: None,
     };
     let resolvers = resolvers.map_err(|error| StartError::new("DNS", &error))?;
     Ok(Parts { kube, patroni, resolvers, hands, queue })
@@ -218,6 +220,22 @@ fn kube_reviewer(kube: Kube) -> Arc<dyn crate::http::TokenReviewer> {
     Arc::new(KubeStore::new(kube, String::new(), String::new()))
 }
 
+/// The state that an agent starts with, and its monotonic count: what the journal holds, or nothing yet.
+pub(crate) fn first_state(
+    policy: &rules::policy::Policy,
+    recovered: &Recovered,
+    on_damage: OnDamage,
+    wall: Wall,
+) -> (State, Mono) {
+    let fresh = || (State::new(policy.dns.agree_samples, policy.dns.agree_ms), Mono(0));
+    let usable = recovered.damage.is_none().then(|| recover(recovered, wall)).flatten();
+    let (mut state, mono) = usable.unwrap_or_else(fresh);
+    if let Some(damage) = recovered.damage.as_ref().filter(|_| on_damage == OnDamage::Halt) {
+        state.safe_halt = Some(damage.to_string());
+    }
+    (state, mono)
+}
+
 async fn logic(
     config: &Config,
     instance: &str,
@@ -238,14 +256,8 @@ async fn logic(
     if let Some(damage) = &recovered.damage {
         tracing::error!(%damage, "the journal is damaged; nothing is resumed from it");
     }
-    let halts = config.journal.on_damage == OnDamage::Halt;
     let policy = config.policy(instance);
-    let fresh = || (State::new(policy.dns.agree_samples, policy.dns.agree_ms), Mono(0));
-    let usable = recovered.damage.is_none().then(|| recover(&recovered, wall_now())).flatten();
-    let (mut state, mono) = usable.unwrap_or_else(fresh);
-    if let Some(damage) = recovered.damage.as_ref().filter(|_| halts) {
-        state.safe_halt = Some(damage.to_string());
-    }
+    let (state, mono) = first_state(&policy, &recovered, config.journal.on_damage, wall_now());
     Ok(Arc::new(Logic {
         policy,
         events: Mutex::new(events),

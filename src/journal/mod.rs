@@ -10,6 +10,7 @@ pub mod chain;
 pub mod configmap;
 mod dir;
 pub mod file;
+pub mod inline;
 mod scan;
 
 use std::path::PathBuf;
@@ -238,6 +239,8 @@ pub enum Journal {
     Memory(MemoryJournal),
     /// In files.
     File(FileJournal),
+    /// In files, written by the caller itself: virtual time knows no threads.
+    Inline(Box<inline::InlineJournal>),
     /// In a ConfigMap.
     ConfigMap(Box<ConfigMapJournal>),
 }
@@ -289,6 +292,7 @@ impl Journal {
         match self {
             Self::Memory(memory) => memory.append(&entries),
             Self::File(file) => file.append(entries).await,
+            Self::Inline(file) => file.append(entries).await,
             Self::ConfigMap(map) => map.append(entries).await,
         }
     }
@@ -298,6 +302,7 @@ impl Journal {
         match self {
             Self::Memory(memory) => JournalStatus { degraded: memory.degraded, ..JournalStatus::default() },
             Self::File(file) => file.status(),
+            Self::Inline(file) => file.status(),
             Self::ConfigMap(map) => map.status(),
         }
     }

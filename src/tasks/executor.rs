@@ -3,7 +3,10 @@
 //! Owns: the adapters and the limit on every call. Never: decides, retries or waits for the world (the engine does).
 //! Sits behind `logic_handler`, which hands it commands and sends the outcomes back over the bus.
 
+use std::sync::Arc;
 use std::time::Duration;
+
+use futures_util::future::BoxFuture;
 
 use crate::adapters::kube::Kube;
 use crate::adapters::patroni::Patroni;
@@ -11,6 +14,12 @@ use crate::adapters::portal::Portal;
 use crate::adapters::tekton::Tekton;
 use crate::model::{Command, Detail, Effect, FailureKind, Outcome, Traffic, Wall};
 use crate::peer::delivery::Courier;
+
+/// A simulated site in place of the adapters: everything but messages to the peer.
+pub trait SimulatedSite: Send + Sync {
+    /// Carries out one effect, as the adapters would.
+    fn carry_out<'a>(&'a self, effect: &'a Effect) -> BoxFuture<'a, Outcome>;
+}
 
 /// The adapters of this site; `None` where the site has no such thing.
 #[derive(Clone, Default)]
@@ -27,6 +36,8 @@ pub struct Hands {
     pub courier: Option<Courier>,
     /// Host and port of the peer's database, as the pods' environment names them.
     pub database_peer: (String, String),
+    /// In the simulation: what stands in for all of them but the courier.
+    pub simulated: Option<Arc<dyn SimulatedSite>>,
 }
 
 impl Hands {
@@ -43,6 +54,9 @@ impl Hands {
     }
 
     async fn carry_out(&self, effect: &Effect, now: Wall) -> Outcome {
+        if let Some(site) = self.simulated.as_ref().filter(|_| !matches!(effect, Effect::SendPeer { .. })) {
+            return site.carry_out(effect).await;
+        }
         match effect {
             Effect::PromoteDatabase => match &self.patroni {
                 Some(patroni) => done(patroni.promote().await, |error| error.kind()),

@@ -139,7 +139,7 @@ async fn step(
 }
 
 fn spawn_call(ctx: &Ctx, logic: &Arc<Logic>, calls: &TaskTracker, command: Command) {
-    let (bus, hands, clock) = (ctx.bus.clone(), logic.hands.clone(), logic.clock);
+    let (bus, hands, clock) = (ctx.bus.clone(), logic.hands.clone(), logic.clock.clone());
     calls.spawn(async move {
         let outcome = hands.perform(&command, clock.now().wall).await;
         bus.send(Event::ActionDone { id: command.id, outcome }).await;
@@ -149,8 +149,10 @@ fn spawn_call(ctx: &Ctx, logic: &Arc<Logic>, calls: &TaskTracker, command: Comma
 impl Logic {
     fn publish(&self, engine: &Engine) {
         let now = self.clock.now();
-        let snapshot = serde_json::to_value(engine.snapshot(now)).unwrap_or_default();
-        self.windows.snapshot.send_replace(snapshot);
+        if self.windows.snapshot.receiver_count() > 0 {
+            let snapshot = serde_json::to_value(engine.snapshot(now)).unwrap_or_default();
+            self.windows.snapshot.send_replace(snapshot);
+        }
         self.windows.status.send_replace(engine.peer_status(now.mono));
         self.windows.handled.send_if_modified(|handled| {
             let changed = *handled != engine.state().handled;
