@@ -6,6 +6,7 @@
 mod operate;
 mod plan;
 mod run;
+mod simulate;
 mod verify;
 
 use std::net::SocketAddr;
@@ -62,6 +63,8 @@ enum Commands {
         /// Use free ports instead of 6664 to 6667
         #[arg(long)]
         free_ports: bool,
+        #[command(flatten)]
+        simulation: simulate::Arguments,
     },
     /// Explore two engines in a small world, every order of everything, and judge the invariants
     Verify {
@@ -136,7 +139,8 @@ pub fn main() -> ExitCode {
                 operate::transition(&env, &agent.agent, &transition, accept_data_loss).await
             }
             Commands::Status { agent } => operate::status(&agent.agent).await,
-            Commands::Lab { cycle, free_ports } => run::lab(&env, cycle, free_ports).await,
+            Commands::Lab { simulation, .. } if simulation.wanted() => simulate::simulate(&simulation),
+            Commands::Lab { cycle, free_ports, .. } => run::lab(&env, cycle, free_ports).await,
             Commands::Verify { faults, requests, ticks, states, seconds } => {
                 verify::verify(Bounds { faults, requests, ticks, fenced: true }, states, seconds)
             }
