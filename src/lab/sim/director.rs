@@ -14,7 +14,7 @@ use super::person::{Person, Wish};
 use super::plan::{DAY_MS, EPISODE_MS, Plan, Scenario};
 use super::strike::{self, Aftermath};
 use super::world::Shared;
-use crate::model::{OperatorRequest, Phase, Side};
+use crate::model::{OperatorRequest, Side};
 
 /// How long the pair may take to come to rest after the last fault, or to say what a person must look at.
 pub const BOUND_MS: u64 = 15 * 60_000;
@@ -202,6 +202,3 @@ impl Director {
         (history, [0, 1].map(|side: usize| self.agents[side].disk.fingerprint()), damage)
     }
 }
-
-/// The phase in which a pair is at home.
-pub const HOME: Phase = Phase::ActivePassive;

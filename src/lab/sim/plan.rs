@@ -114,7 +114,7 @@ impl Plan {
             days,
             scenario: Scenario::Nemesis,
             mode,
-            promote_first: seed % 2 == 0,
+            promote_first: seed.is_multiple_of(2),
             planted: Planted::Nothing,
             pace: Pace::default(),
         }

@@ -75,6 +75,7 @@ struct PipelineRun {
     ends: Option<u64>,
     fails: bool,
     over: bool,
+    transition: u64,
 }
 
 /// A call that did not do what it should.
@@ -104,6 +105,7 @@ pub struct SimSite {
     runs: Vec<PipelineRun>,
     run_news: Vec<PipelineRunSeen>,
     recreated: BTreeSet<u32>,
+    transitions: u64,
 }
 
 impl SimSite {
@@ -128,6 +130,7 @@ impl SimSite {
             runs: Vec::new(),
             run_news: Vec::new(),
             recreated: BTreeSet::new(),
+            transitions: 0,
         }
     }
 
@@ -201,11 +204,7 @@ impl SimSite {
     /// A new transition begins: volumes that an earlier one made may go once more.
     pub fn begin_transition(&mut self) {
         self.recreated.clear();
-    }
-
-    /// Whether a run is under way.
-    pub fn has_open_run(&self) -> bool {
-        self.runs.iter().any(|run| !run.over)
+        self.transitions += 1;
     }
 
     /// Whether anything is under way that needs the clock.
@@ -357,12 +356,13 @@ impl SimSite {
     }
 
     fn trigger(&mut self, now: u64, wall: Wall) -> (Detail, bool) {
-        let doubled = self.has_open_run();
+        let doubled = self.runs.iter().any(|run| !run.over && run.transition == self.transitions);
         let number = self.runs.last().map_or(1, |run| run.number + 1);
         let fails = self.broken.failing_runs > 0;
         self.broken.failing_runs = self.broken.failing_runs.saturating_sub(1);
         let ends = (!self.broken.hanging_runs).then_some(now + DELAYS.run_start_ms + DELAYS.run_ms);
-        let run = PipelineRun { number, created: wall, ends, fails, over: false };
+        let run =
+            PipelineRun { number, created: wall, ends, fails, over: false, transition: self.transitions };
         self.run_news.push(self.seen(&run, RunEvent::Added));
         self.runs.push(run);
         (Detail::PipelineStarted { event_id: format!("{}-{number}", self.side) }, doubled)

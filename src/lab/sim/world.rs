@@ -274,11 +274,17 @@ impl World {
     fn note_promotion(&mut self, side: Side) {
         let rows: BTreeSet<u64> =
             self.look(side).database.leader_data().map(|data| data.rows.iter().copied().collect()).unwrap_or_default();
-        let missing = self.acknowledged.iter().filter(|(row, _)| !rows.contains(row));
-        let (count, oldest) =
-            missing.fold((0, self.now), |(count, oldest), (_, at)| (count + 1, oldest.min(*at)));
+        let (mut missing, mut oldest) = (0, self.now);
+        // What is missing here is charged to this promotion, not to a later one again.
+        self.acknowledged.retain(|row, at| {
+            let kept = rows.contains(row);
+            if !kept {
+                (missing, oldest) = (missing + 1, oldest.min(*at));
+            }
+            kept
+        });
         let oldest_ms = self.now - oldest;
-        self.note(Fact::Promoted { side, missing: count, oldest_ms });
+        self.note(Fact::Promoted { side, missing, oldest_ms });
     }
 
     /// Clients write wherever they are served; some still go to the site that was left.
