@@ -33,10 +33,11 @@ use crate::tasks::executor::Hands;
 use crate::tasks::geo_sync::GeoHealth;
 use crate::tasks::kube_store::KubeStore;
 use crate::tasks::logic_handler::{Logic, Windows};
+use crate::tasks::sensor_watch::Observers;
 use crate::tasks::supervisor::{Policy, Supervisor, SupervisorEnd, TaskFuture};
 use crate::tasks::{
     Ctx, Exit, TaskName, dns_watch, geo_sync, kube_watch, logic_handler, patroni_worker, peer_client,
-    peer_client_fwd, peer_server, tekton_watch, tick_producer,
+    peer_client_fwd, peer_server, sensor_watch, tekton_watch, tick_producer,
 };
 use crate::telemetry::Metrics;
 
@@ -81,6 +82,7 @@ pub(crate) struct Views {
     pub(crate) status: watch::Receiver<PeerStatus>,
     pub(crate) handled: watch::Receiver<BTreeMap<String, crate::model::OutboxId>>,
     pub(crate) record: watch::Receiver<Option<BTreeMap<String, String>>>,
+    pub(crate) wants_lease: watch::Receiver<Option<bool>>,
 }
 
 /// Both ends of what the engine shows.
@@ -89,10 +91,16 @@ pub(crate) fn windows() -> (Windows, Views) {
     let (status, status_view) = watch::channel(PeerStatus::default());
     let (handled, handled_view) = watch::channel(BTreeMap::new());
     let (record, record_view) = watch::channel(None);
+    let (wants_lease, wants_lease_view) = watch::channel(None);
     let (notes, _) = broadcast::channel(NOTES_KEPT);
-    let views =
-        Views { snapshot: snapshot_view, status: status_view, handled: handled_view, record: record_view };
-    (Windows { snapshot, status, handled, record, notes }, views)
+    let views = Views {
+        snapshot: snapshot_view,
+        status: status_view,
+        handled: handled_view,
+        record: record_view,
+        wants_lease: wants_lease_view,
+    };
+    (Windows { snapshot, status, handled, record, wants_lease, notes }, views)
 }
 
 /// The adapters of a site, made from its settings.
@@ -167,6 +175,7 @@ impl Agent {
         let instance = new_instance();
         let desk = OperatorDesk::new(bus.clone());
         let logic = logic(&config, &instance, events, &parts, windows, &desk, &metrics).await?;
+        let bus = bus.with_clock(logic.clock.clone());
         let shared = match &config.peer {
             Some(peer) => {
                 let shared =
@@ -177,7 +186,13 @@ impl Agent {
         };
         let auth = Auth::from_settings(&config.http.auth, parts.kube.clone().map(kube_reviewer));
         let ready = Arc::new(Ready::new(config.site.tasks.contains(&TaskName::KubeWatch)));
-        let wiring = Wiring { config: &config, bus, registry: registry.clone(), cancel: cancel.clone() };
+        let wiring = Wiring {
+            config: &config,
+            bus,
+            registry: registry.clone(),
+            cancel: cancel.clone(),
+            wants_lease: views.wants_lease,
+        };
         let supervisor = wiring.supervise(&metrics, logic, parts, shared);
         let state = HttpState {
             snapshot: views.snapshot.clone(),
@@ -277,6 +292,7 @@ struct Wiring<'a> {
     bus: Bus,
     registry: Arc<Registry>,
     cancel: CancellationToken,
+    wants_lease: watch::Receiver<Option<bool>>,
 }
 
 impl Wiring<'_> {
@@ -293,6 +309,12 @@ impl Wiring<'_> {
         let peer = self.config.peer.clone().map(Arc::new).zip(shared);
         let queue = parts.queue;
         let geo = self.config.geo.clone().zip(parts.kube.clone()).zip(Some(Arc::new(GeoHealth::default())));
+        let observers = (!self.config.observers.is_empty()).then(|| Observers {
+            settings: self.config.observers.clone(),
+            site: self.config.site.site.0.clone(),
+            ttl_ms: self.config.safety.lease_ms + self.config.safety.grace_ms,
+            wanted: self.wants_lease.clone(),
+        });
         for name in order {
             let token = CancellationToken::new();
             let ctx = Ctx { cancel: token.clone(), bus: self.bus.clone(), registry: self.registry.clone() };
@@ -301,6 +323,7 @@ impl Wiring<'_> {
             let (kube, patroni, resolvers) =
                 (parts.kube.clone(), parts.patroni.clone(), parts.resolvers.clone());
             let (peer, queue, logic, geo) = (peer.clone(), queue.clone(), logic.clone(), geo.clone());
+            let observers = observers.clone();
             let factory = move || -> TaskFuture {
                 let (ctx, peer) = (ctx.clone(), peer.clone());
                 match name {
@@ -321,6 +344,7 @@ impl Wiring<'_> {
                         })
                     }
                     TaskName::TickProducer => tick_producer::run(ctx).boxed(),
+                    TaskName::SensorWatch => with(observers.clone(), |it| sensor_watch::run(ctx, it)),
                     TaskName::GeoSync => with(geo.clone(), |((settings, kube), health)| {
                         geo_sync::run(ctx, settings, kube, health)
                     }),

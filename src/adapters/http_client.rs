@@ -97,10 +97,32 @@ pub fn kind_of_status(status: u16) -> FailureKind {
 
 /// A client for the system at `base`; `total` bounds a whole call, connecting and reading included.
 pub fn client(base: &str, total: Duration) -> Result<Client, HttpError> {
+    client_with(base, total, &Trust::default())
+}
+
+/// Certificates beside the system's.
+#[derive(Debug, Clone, Default)]
+pub struct Trust {
+    /// CA certificates (PEM) that alone are trusted; `None` = the system's.
+    pub ca: Option<Vec<u8>>,
+    /// Client certificate and key (PEM).
+    pub identity: Option<Vec<u8>>,
+}
+
+/// As [`client`], with certificates of one's own.
+pub fn client_with(base: &str, total: Duration, trust: &Trust) -> Result<Client, HttpError> {
     // reqwest takes the process's provider; where somebody already installed one (ours), this does nothing.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let plain = base.starts_with("http://");
-    match builder(base, total).build() {
+    let mut builder_with = builder(base, total);
+    if let Some(ca) = &trust.ca {
+        let certificates = reqwest::Certificate::from_pem_bundle(ca).map_err(|e| broken(&e))?;
+        builder_with = builder_with.tls_certs_only(certificates);
+    }
+    if let Some(identity) = &trust.identity {
+        builder_with = builder_with.identity(reqwest::Identity::from_pem(identity).map_err(|e| broken(&e))?);
+    }
+    match builder_with.build() {
         Ok(client) => Ok(client),
         // No trust roots on this machine: that must not stop what never uses TLS.
         Err(_) if plain => builder(base, total).tls_certs_only([]).build().map_err(|e| broken(&e)),

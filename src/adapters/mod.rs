@@ -7,3 +7,4 @@ pub mod patroni;
 pub mod portal;
 pub mod resolver;
 pub mod tekton;
+pub mod witness;

@@ -15,15 +15,17 @@ pub mod lookup;
 pub mod patroni;
 pub mod peer;
 pub mod portal;
+pub mod safety;
 pub mod site;
 pub mod tekton;
+pub mod witness;
 
 use std::fmt;
 
 pub use lookup::{Layered, Lookup, Problem, ProcessEnv, Reader, Secret};
 
 use crate::model::Wall;
-use crate::rules::policy::{DnsPolicy, PipelinePolicy, Policy};
+use crate::rules::policy::{DnsPolicy, PipelinePolicy, Policy, SafetyPolicy};
 use crate::tasks::TaskName;
 
 /// All settings of an agent.
@@ -39,6 +41,10 @@ pub struct Config {
     pub patroni: patroni::PatroniSettings,
     /// Deployment pipeline.
     pub tekton: tekton::TektonSection,
+    /// Times and limits of the guards.
+    pub safety: SafetyPolicy,
+    /// Witness and application.
+    pub observers: witness::ObserverSettings,
     /// Maintenance portal; `None` = none.
     pub portal: Option<portal::PortalSettings>,
     /// Peer link; `None` where no peer task runs.
@@ -76,7 +82,8 @@ impl Config {
     /// All problems at once.
     pub fn read(lookup: &dyn Lookup, now: Wall) -> Result<Self, Problems> {
         let mut reader = Reader::new(lookup);
-        let site = site::read(&mut reader);
+        let mut site = site::read(&mut reader);
+        let observers = read_observers(&mut reader, &mut site);
         let on = |task: TaskName| site.tasks.contains(&task);
         let engine = on(TaskName::LogicHandler);
         let uses_peer =
@@ -86,9 +93,18 @@ impl Config {
                 .into_iter()
                 .any(on);
         let uses_patroni = on(TaskName::PatroniWorker) || engine;
+        let dns = dns::read(&mut reader, on(TaskName::DnsWatch));
         let config = Self {
             kube: kube::read(&mut reader, &site.environment, uses_kube),
-            dns: dns::read(&mut reader, on(TaskName::DnsWatch)),
+            safety: safety::read(
+                &mut reader,
+                site.automation,
+                site.fence_old_primary,
+                observers.witness.is_some(),
+                dns.poll_ms,
+            ),
+            dns,
+            observers,
             patroni: patroni::read(&mut reader, uses_patroni),
             tekton: tekton::read(&mut reader),
             portal: portal::read(&mut reader),
@@ -137,6 +153,7 @@ impl Config {
             consent_ms: self.site.consent_ms,
             fresh_ms: self.site.fresh_ms,
             automation_pause_ms: self.site.automation_pause_ms,
+            safety: self.safety.clone(),
         }
     }
 
@@ -145,4 +162,17 @@ impl Config {
         let peer = self.peer.iter().flat_map(|peer| peer.warnings.clone());
         self.site.warnings.iter().chain(&self.tekton.warnings).cloned().chain(peer).collect()
     }
+}
+
+/// The observers, and with them the task that asks them.
+fn read_observers(reader: &mut Reader<'_>, site: &mut site::SiteSettings) -> witness::ObserverSettings {
+    let observers = witness::read(reader, &site.environment);
+    if !observers.is_empty() && site.tasks.contains(&TaskName::LogicHandler) {
+        site.tasks.insert(TaskName::SensorWatch);
+    } else if observers.is_empty() && site.tasks.contains(&TaskName::SensorWatch) {
+        let want =
+            format!("{} or {} beside sensor_watch", witness::WITNESS_URL, witness::APPLICATION_HEALTH_URL);
+        reader.problem(site::PROCESS_LIST, Some("sensor_watch"), want);
+    }
+    observers
 }

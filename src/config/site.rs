@@ -20,7 +20,7 @@ pub const ENVIRONMENT: &str = "ENVIRONMENT";
 pub const PROCESS_LIST: &str = "PROCESS_LIST";
 /// `true` = a lasting change of the global load balancer's answer starts a failover.
 pub const AUTOMATION_ENABLED: &str = "AUTOMATION_ENABLED";
-/// `witnessed` (default where automation is enabled) or `advise`.
+/// `witnessed` (default where automation is enabled), `self-fencing` or `advise`.
 pub const AUTOMATION_MODE: &str = "AUTOMATION_MODE";
 /// Least seconds between two attempts of automation to begin a failover (default 60).
 pub const AUTOMATION_PAUSE_SECONDS: &str = "AUTOMATION_PAUSE_SECONDS";
@@ -99,7 +99,7 @@ pub fn read(reader: &mut Reader<'_>) -> SiteSettings {
         automation,
         automation_pause_ms: reader.seconds(AUTOMATION_PAUSE_SECONDS, 60_000, 1.0, 86_400.0),
         promote_first: reader.flag(PROMOTE_FIRST, false),
-        fence_old_primary: reader.flag(FENCE_OLD_PRIMARY, false),
+        fence_old_primary: read_fence(reader, automation),
         gate: read_gate(reader),
         health_replicas: replicas(reader, HEALTH_REPLICAS, 2),
         database_replicas: replicas(reader, DATABASE_REPLICAS, 3),
@@ -167,16 +167,28 @@ fn read_automation(reader: &mut Reader<'_>) -> Automation {
         (true, None | Some("witnessed")) => Automation::Witnessed,
         (_, Some("advise")) => Automation::Advise,
         (false, None) => Automation::Off,
-        (false, Some("witnessed")) => {
+        (true, Some("self-fencing")) => Automation::SelfFencing,
+        (false, Some(mode @ ("witnessed" | "self-fencing"))) => {
             let want = format!("only with {AUTOMATION_ENABLED}=true");
-            reader.problem(AUTOMATION_MODE, Some("witnessed"), want);
+            reader.problem(AUTOMATION_MODE, Some(mode), want);
             Automation::Off
         }
         (_, Some(other)) => {
-            reader.problem(AUTOMATION_MODE, Some(other), "witnessed or advise");
+            reader.problem(AUTOMATION_MODE, Some(other), "witnessed, self-fencing or advise");
             Automation::Off
         }
     }
+}
+
+/// In `self-fencing` the site that gives up is always made read-only first: the mode rests on it.
+fn read_fence(reader: &mut Reader<'_>, automation: Automation) -> bool {
+    let needed = automation == Automation::SelfFencing;
+    let fence = reader.flag(FENCE_OLD_PRIMARY, needed);
+    if needed && !fence {
+        let want = format!("true or unset with {AUTOMATION_MODE}=self-fencing");
+        reader.problem(FENCE_OLD_PRIMARY, Some("false"), want);
+    }
+    fence
 }
 
 fn read_gate(reader: &mut Reader<'_>) -> DestructionGate {

@@ -141,6 +141,7 @@ fn describe(note: &Note) -> Option<String> {
         Note::DivergenceReported { bytes: Some(bytes), .. } => {
             Some(format!("{bytes} bytes of the old primary's log never came here"))
         }
+        Note::Advised { transition, why, .. } => Some(format!("would begin {transition}: {why}")),
         Note::Halted { step, reason, .. } => Some(format!("halted at {step}: {reason}")),
         Note::StepStarted { .. }
         | Note::DnsOdd { .. }

@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ActionId, DnsSample, OutboxId, Outcome, PatroniSample, PeerMessage, PeerStatus, PipelineRunSeen,
-    RecordSeen, Transition,
+    ActionId, DnsSample, Mono, OutboxId, Outcome, PatroniSample, PeerMessage, PeerStatus, PipelineRunSeen,
+    Reading, RecordSeen, SensorName, Transition, WitnessSample,
 };
 
 /// What an operator asks for, after authentication.
@@ -56,6 +56,20 @@ pub enum Event {
         up: bool,
         /// Why not.
         reason: String,
+    },
+    /// The peer answered a heartbeat of ours: it knew then that this agent lives.
+    PeerAnswered {
+        /// When the heartbeat was sent, by the clock of the engine.
+        asked: Mono,
+    },
+    /// A look at the witness.
+    Witness(WitnessSample),
+    /// A reading of another observer.
+    Sensor {
+        /// Which one.
+        name: SensorName,
+        /// What it says.
+        reading: Reading,
     },
     /// A new agent told how its site is.
     PeerStatus(PeerStatus),

@@ -9,6 +9,7 @@ pub mod observation;
 pub mod peer;
 pub mod phase;
 pub mod record;
+pub mod sensor;
 pub mod site;
 pub mod time;
 
@@ -21,5 +22,6 @@ pub use observation::{
 pub use peer::{ConsentTag, OutboxId, PeerLink, PeerMessage, PeerStatus};
 pub use phase::{Generation, Phase, Transition};
 pub use record::{Record, RecordPhase, RecordSeen, RecordTransition, RecordWrite};
+pub use sensor::{LeaseHolder, Reading, SensorName, WitnessSample};
 pub use site::{Side, SiteName};
 pub use time::{Mono, Now, Wall};

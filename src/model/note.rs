@@ -125,6 +125,15 @@ pub enum Note {
     },
     /// An odd DNS answer went away before it was acted on.
     DnsHealed,
+    /// Automation only advises: this is what it would do.
+    Advised {
+        /// Name of the transition.
+        transition: String,
+        /// On what evidence.
+        why: String,
+        /// Names of the steps in order.
+        steps: Vec<String>,
+    },
     /// The peer's agent was lost or found.
     PeerLink {
         /// Whether it answers.

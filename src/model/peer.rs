@@ -46,6 +46,8 @@ pub struct PeerStatus {
     pub lsn: Option<u64>,
     /// Whether everything that the last transition asked for has happened (pipeline done, maintenance as wanted).
     pub settled: bool,
+    /// The global load balancer's answer as that site sees it: an address, `none` or `error`; empty where untold.
+    pub dns: String,
 }
 
 /// A message inside `from_peer`.

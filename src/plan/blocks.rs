@@ -2,7 +2,7 @@
 
 use super::limits::{
     BESIDE_MS, CATCH_UP_MS, CLONE_MS, COSMETIC_PATIENCE_MS, FENCE_MS, PATIENCE_MS, PEER_FENCE_MS,
-    PIPELINE_MS, PROMOTE_MS, SCALE_MS, WRITE_MS,
+    PIPELINE_MS, PROMOTE_MS, SCALE_MS, WITNESS_MS, WRITE_MS,
 };
 use super::{Done, Failure, Step, Undo, Work};
 use crate::model::{Effect, PeerMessage, Phase, RoutePin, Traffic, Transition};
@@ -165,6 +165,11 @@ pub fn fence_database(on_failure: Failure) -> Step {
 /// Wait until the other site's database is seen not to take writes.
 pub fn await_peer_fenced(on_failure: Failure) -> Step {
     wait("await-peer-fenced", Done::PeerFenced, PEER_FENCE_MS, on_failure)
+}
+
+/// Wait until the witness has given this site the lease on the service: nobody else can hold it then.
+pub fn await_witness(on_failure: Failure) -> Step {
+    wait("await-witness-lease", Done::WitnessHeld, WITNESS_MS, on_failure)
 }
 
 /// Wait until the peer's last write is here.

@@ -59,6 +59,8 @@ pub enum Done {
     CaughtUp,
     /// The peer's database is seen not to take writes, or the peer's agent is lost.
     PeerFenced,
+    /// The witness has given this site its lease.
+    WitnessHeld,
     /// The record shows what the step wrote.
     RecordShows,
 }
@@ -145,6 +147,7 @@ impl fmt::Display for Done {
             Self::DatabaseFenced => "the database is seen not to take writes",
             Self::CaughtUp => "the database has replayed all that the peer had written",
             Self::PeerFenced => "the peer's database is seen not to take writes, or the peer is lost",
+            Self::WitnessHeld => "the witness has given this site its lease",
             Self::RecordShows => "the record shows it",
         })
     }

@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::blocks::{
-    Weight, await_catch_up, await_peer_fenced, become_primary, deploy, fence_database, health,
+    Weight, await_catch_up, await_peer_fenced, await_witness, become_primary, deploy, fence_database, health,
     maintenance_off, maintenance_on, order_peer, pin_routes, rebuild_first_member, rebuild_other_members,
     record, recovery_vars, remind_peer, restart_gateway,
 };
@@ -39,6 +39,9 @@ pub struct Facts {
     pub tekton: bool,
     /// Routes are steered by this agent.
     pub routes: bool,
+    /// A witness gives a lease on the service.
+    #[serde(default)]
+    pub witness: bool,
     /// Replicas of the health deployment where the site is offered to the load balancer.
     pub health_replicas: u32,
     /// Members of the database.
@@ -100,6 +103,14 @@ pub fn build_rollback(facts: &Facts) -> Vec<Step> {
     steps
 }
 
+/// Steps with which a site stops serving by itself: first no writes, then no traffic.
+pub fn build_self_fence(facts: &Facts) -> Vec<Step> {
+    let mut steps = vec![fence_database(Failure::Proceed)];
+    steps.extend(health(0, Weight::Aside));
+    steps.extend(maintenance_on(facts.portal, Weight::Aside));
+    steps
+}
+
 /// Makes the local database read-only before the peer promotes its own (planned moves with fencing).
 pub fn build_fence() -> Vec<Step> {
     vec![fence_database(Failure::Halt)]
@@ -129,8 +140,12 @@ fn take_service(facts: &Facts) -> Vec<Step> {
     }
     steps.push(recovery_vars(true, false, Weight::Aside));
     let mut promotion = Vec::new();
+    // A person may go on where nothing can be proven; automation may not.
+    let on_failure = if facts.automatic { Failure::Halt } else { Failure::Proceed };
+    if facts.witness {
+        promotion.push(await_witness(on_failure));
+    }
     if facts.fence {
-        let on_failure = if facts.automatic { Failure::Halt } else { Failure::Proceed };
         promotion.push(await_peer_fenced(on_failure));
     }
     if !facts.database_is_primary {

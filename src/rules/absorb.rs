@@ -6,8 +6,8 @@ use super::database::{Role, concerns, role};
 use super::dns::DnsKind;
 use super::state::StepStatus;
 use crate::model::{
-    ActionId, Effect, Event, FailureKind, Mono, Note, Now, OutboxId, Outcome, PatroniSample, PeerLink,
-    PeerMessage, PeerStatus, Phase, RecordSeen,
+    ActionId, Effect, Event, FailureKind, LeaseHolder, Mono, Note, Now, OutboxId, Outcome, PatroniSample,
+    PeerLink, PeerMessage, PeerStatus, Phase, RecordSeen, SensorName, WitnessSample,
 };
 use crate::plan::{Done, Work};
 
@@ -28,8 +28,21 @@ impl Engine {
                 }
             }
             Event::PeerLink { up, reason } => self.link_changed(up, reason),
+            Event::PeerAnswered { asked } => {
+                self.state.sensors.peer_heard = Some(now.mono);
+                self.lease_renewed(asked.min(now.mono));
+            }
+            Event::Witness(sample) => self.witness_seen(sample, now),
+            Event::Sensor { name, reading } => {
+                let memory = match name {
+                    SensorName::Application => &mut self.state.sensors.application,
+                    SensorName::Cloud => &mut self.state.sensors.cloud,
+                };
+                *memory = Some((reading, now.mono));
+            }
             Event::PeerStatus(status) => self.status_came(status, now),
             Event::PeerMessage { id, message, authenticated } => {
+                self.state.sensors.peer_heard = Some(now.mono);
                 if self.is_new_message(id) {
                     self.message_came(message, authenticated, now);
                 }
@@ -92,6 +105,7 @@ impl Engine {
             run.local_lsn = run.local_lsn.max(lsn);
         }
         self.state.patroni = Some((sample, now.mono));
+        self.measure_lag(now);
     }
 
     fn link_changed(&mut self, up: bool, reason: String) {
@@ -108,12 +122,30 @@ impl Engine {
         }
     }
 
+    fn witness_seen(&mut self, sample: WitnessSample, now: Now) {
+        let held = matches!(sample, WitnessSample::Answered { holder: LeaseHolder::Us, .. });
+        match sample {
+            WitnessSample::Answered { asked, .. } if held => {
+                self.lease_renewed(asked.min(now.mono));
+                self.state.sensors.witness = Some((sample, now.mono));
+            }
+            WitnessSample::Answered { .. } => self.state.sensors.witness = Some((sample, now.mono)),
+            // What it said last stays, and grows old.
+            WitnessSample::Unknown(_) => {}
+        }
+    }
+
     fn status_came(&mut self, status: PeerStatus, now: Now) {
+        self.state.sensors.peer_heard = Some(now.mono);
+        if let Some(kind) = self.kind_of_result(&status.dns) {
+            self.state.sensors.peer_view = Some((kind, now.mono));
+        }
         let older = self.state.peer.status.as_ref().is_some_and(|(known, _)| {
             known.instance == status.instance && known.generation > status.generation
         });
         if !older {
             self.state.peer.status = Some((status, now.mono));
+            self.measure_lag(now);
         }
     }
 
@@ -132,7 +164,11 @@ impl Engine {
 
     fn message_came(&mut self, message: PeerMessage, authenticated: bool, now: Now) {
         match message {
-            PeerMessage::Dns { .. } => {}
+            PeerMessage::Dns { result } => {
+                if let Some(kind) = self.kind_of_result(&result) {
+                    self.state.sensors.peer_view = Some((kind, now.mono));
+                }
+            }
             PeerMessage::TransitionTo { state, generation, accept_data_loss } => {
                 self.order_from_peer(&state, generation, accept_data_loss, authenticated, now);
             }

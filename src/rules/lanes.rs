@@ -191,6 +191,7 @@ impl Engine {
             Done::DatabaseFenced => self.is_fenced_since(started, now),
             Done::CaughtUp => self.has_replayed(run.and_then(|run| run.catch_up_lsn), now),
             Done::PeerFenced => self.peer_is_fenced(now),
+            Done::WitnessHeld => self.holds_witness_lease(now),
             Done::RecordShows => self.record_shows(&step.step.work),
         }
     }

@@ -11,14 +11,16 @@
 //! model-checked, simulated and replayed.
 
 mod absorb;
-mod automation;
+pub mod automation;
 pub mod database;
 pub mod dns;
 mod gate;
 pub mod geo;
 mod handshake;
 pub mod health;
+pub mod lag;
 mod lanes;
+pub mod lease;
 mod operator;
 mod outbox;
 pub mod pipeline;
@@ -28,6 +30,7 @@ pub mod refusal;
 mod requests;
 mod runs;
 mod saved;
+pub mod sensors;
 pub mod snapshot;
 pub mod state;
 pub mod table;
@@ -86,6 +89,7 @@ impl Engine {
     fn evaluate(&mut self, now: Now) {
         for _ in 0..MAX_ROUNDS {
             self.changed = false;
+            self.keep_lease(now);
             self.expire_ask(now);
             self.take_waiting_order(now);
             self.intake(now);
@@ -154,6 +158,7 @@ impl Engine {
             timeline,
             lsn,
             settled: self.state.settled,
+            dns: self.state.dns_result.clone().unwrap_or_default(),
         }
     }
 }

@@ -71,6 +71,7 @@ impl Engine {
             return Err(Refusal::TransitionInProgress(format!("{:?}", record.transition)));
         }
         self.permit(phase, transition, Origin::Operator, now)?;
+        self.check_planned_move(phase, transition, accept_data_loss.as_ref(), now)?;
         if let Some(run) = self.state.run.take() {
             self.remark("warning", format!("the halted {} is given up for {transition}", run.transition));
         }
@@ -87,6 +88,10 @@ impl Engine {
         self.state.held = false;
         if self.state.safe_halt.take().is_some() && self.state.run.is_none() {
             return Ok("the agent acts again".to_owned());
+        }
+        if self.state.lease.fenced.is_some() && self.state.run.is_none() {
+            self.state.lease.waived = true;
+            return Ok("this site serves again, on your word that the other one does not".to_owned());
         }
         let Some(run) = self.state.run.as_mut().filter(|run| run.halted.is_some()) else {
             return Err(Refusal::NothingToDo);

@@ -17,6 +17,58 @@ pub enum Automation {
     Advise,
     /// Acts on the agreement of independent observers.
     Witnessed,
+    /// The active site stops serving when it has lost peer and witness for its lease; the passive one takes over
+    /// after lease and grace.
+    SelfFencing,
+}
+
+impl Automation {
+    /// Whether the agent may begin a transition by itself.
+    pub fn acts_alone(self) -> bool {
+        match self {
+            Self::Off | Self::Advise => false,
+            Self::Witnessed | Self::SelfFencing => true,
+        }
+    }
+}
+
+/// Times and limits of the guards.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct SafetyPolicy {
+    /// A witness is configured.
+    pub witness: bool,
+    /// How long a site may serve after the last proof that peer or witness knows it to live, in milliseconds.
+    pub lease_ms: u64,
+    /// What the other site waits beyond the lease, in milliseconds; covers the time that fencing takes.
+    pub grace_ms: u64,
+    /// A reading older than this is stale, in milliseconds.
+    pub stale_ms: u64,
+    /// Most bytes that the standby may be behind before a planned move; `None` = no limit.
+    pub max_lag_bytes: Option<u64>,
+    /// Longest time that the standby may be behind before a planned move, in milliseconds; `None` = no limit.
+    pub max_lag_ms: Option<u64>,
+    /// How long neither site may take writes before people are told, in milliseconds.
+    pub both_demoted_ms: u64,
+    /// A site that was out starts fenced until it knows the peer's generation.
+    pub boot_fence: bool,
+    /// How long a restarted agent may look for peer or witness before its site counts as cut off, in milliseconds.
+    pub boot_grace_ms: u64,
+}
+
+impl Default for SafetyPolicy {
+    fn default() -> Self {
+        Self {
+            witness: false,
+            lease_ms: 15_000,
+            grace_ms: 30_000,
+            stale_ms: 30_000,
+            max_lag_bytes: Some(16 * 1024 * 1024),
+            max_lag_ms: None,
+            both_demoted_ms: 300_000,
+            boot_fence: false,
+            boot_grace_ms: 5_000,
+        }
+    }
 }
 
 /// What must be known before data is destroyed.
@@ -98,4 +150,6 @@ pub struct Policy {
     pub fresh_ms: u64,
     /// Least time between two attempts of automation to begin a transition, in milliseconds.
     pub automation_pause_ms: u64,
+    /// Times and limits of the guards.
+    pub safety: SafetyPolicy,
 }

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::sensors::Doubt;
 use crate::model::{Phase, Transition};
 
 /// A reason for saying no. The name is an interface: logs, metrics, annotations and scripts use it.
@@ -74,6 +75,28 @@ pub enum Refusal {
     RequiredPhaseDiffers(String),
     /// The journal was found damaged at the start: what was under way is not known.
     JournalDamaged(String),
+    /// This site may not serve at the moment, and has stopped doing so.
+    NoLease(String),
+    /// Neither site takes writes, for longer than the bound.
+    BothDemoted,
+    /// The standby is too far behind for a planned move, in bytes.
+    LagTooHigh {
+        /// Bytes behind.
+        behind: u64,
+        /// `MAX_LAG_BYTES`.
+        limit: u64,
+    },
+    /// The standby has been behind for too long for a planned move.
+    LagTooLong {
+        /// Milliseconds behind.
+        behind_ms: u64,
+        /// `MAX_LAG_SECONDS`, in milliseconds.
+        limit_ms: u64,
+    },
+    /// The site that is to take the service says that its database could not.
+    StandbyNotReady,
+    /// The observers do not agree.
+    Doubtful(Doubt),
     /// There is nothing to resume, abort or acknowledge.
     NothingToDo,
 }
@@ -108,6 +131,12 @@ impl Refusal {
             Self::NotAuthenticated => "not-authenticated",
             Self::RequiredPhaseDiffers(_) => "required-phase-differs",
             Self::JournalDamaged(_) => "journal-damaged",
+            Self::NoLease(_) => "no-lease",
+            Self::BothDemoted => "both-demoted",
+            Self::LagTooHigh { .. } => "lag-too-high",
+            Self::LagTooLong { .. } => "lag-too-long",
+            Self::StandbyNotReady => "standby-not-ready",
+            Self::Doubtful(doubt) => doubt.name(),
             Self::NothingToDo => "nothing-to-do",
         }
     }
@@ -161,7 +190,35 @@ impl Refusal {
             Self::JournalDamaged(what) => {
                 format!("{what}; look at both sites, then resume to let the agent act again")
             }
-            Self::NothingToDo => "there is nothing that this would act on".to_owned(),
+            other => other.why_of_safety(),
+        }
+    }
+
+    /// The sentences of the guards that compare the sites.
+    fn why_of_safety(&self) -> String {
+        match self {
+            Self::NoLease(why) => format!("{why}; the database is read-only and the site takes no traffic"),
+            Self::BothDemoted => {
+                "neither site takes writes: find out which one holds the newest data and make it primary"
+                    .to_owned()
+            }
+            Self::LagTooHigh { behind, limit } => format!(
+                "the standby is {behind} bytes behind, MAX_LAG_BYTES allows {limit}; wait, or ask again with \
+                 accept_data_loss and a reason"
+            ),
+            Self::LagTooLong { behind_ms, limit_ms } => format!(
+                "the standby is {} s behind, MAX_LAG_SECONDS allows {}; wait, or ask again with accept_data_loss \
+                 and a reason",
+                behind_ms / 1_000,
+                limit_ms / 1_000
+            ),
+            Self::StandbyNotReady => {
+                "the database that is to take the service is no working standby; ask again \
+                                      with accept_data_loss and a reason to move all the same"
+                    .to_owned()
+            }
+            Self::Doubtful(doubt) => doubt.why().to_owned(),
+            _ => "there is nothing that this would act on".to_owned(),
         }
     }
 }

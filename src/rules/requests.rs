@@ -104,6 +104,10 @@ impl Engine {
 
     fn begin_request(&mut self, phase: Phase, request: &Request, now: Now) -> Result<(), Refusal> {
         let rule = self.permit(phase, request.transition, request.origin, now)?;
+        let loss = request.accept_data_loss.as_ref();
+        if matches!(request.origin, Origin::Record | Origin::Operator) {
+            self.check_planned_move(phase, request.transition, loss, now)?;
+        }
         if rule.guards.contains(&Guard::PeerConsents) {
             self.ask_peer(phase, request, now);
             return Ok(());

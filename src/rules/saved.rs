@@ -1,5 +1,7 @@
 //! The part of the state that survives a restart, and how a new process takes it up.
 
+use super::lag::LagMemory;
+use super::sensors::SensorMemory;
 use super::state::{State, StepStatus};
 use crate::model::{Mono, PeerLink, PeerStatus, RecordSeen};
 
@@ -18,6 +20,9 @@ impl State {
             let kept = PeerStatus { generation: status.generation, ..PeerStatus::default() };
             (kept, Mono(0))
         });
+        durable.sensors = SensorMemory::default();
+        durable.lease = self.lease.durable();
+        durable.lag = LagMemory::default();
         durable.automation.traffic_moved = false;
         durable.automation.last_refusal = None;
         durable

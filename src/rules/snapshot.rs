@@ -5,6 +5,8 @@ use serde::Serialize;
 
 use super::Engine;
 use super::lanes::step_deadline;
+use super::lease::FenceReason;
+use super::sensors::Senses;
 use super::state::{Lane, StepRun, StepStatus};
 use crate::model::{
     Generation, Mono, Now, PatroniSample, PeerLink, PeerStatus, Phase, RecordSeen, RefusalNote, Side, Wall,
@@ -108,6 +110,12 @@ pub struct Snapshot {
     pub disarmed: bool,
     /// Whether an automatic failover waits for acknowledgement.
     pub unacknowledged: bool,
+    /// What every sensor says of the active site.
+    pub sensors: Senses,
+    /// Why this site has stopped serving by itself.
+    pub self_fenced: Option<FenceReason>,
+    /// Bytes that the standby is behind.
+    pub lag_bytes: Option<u64>,
     /// Latest refusals.
     pub refusals: Vec<(Wall, RefusalNote)>,
     /// When the engine wants to be woken next (milliseconds from now), and why.
@@ -148,6 +156,9 @@ impl Engine {
             traffic_moved: state.automation.traffic_moved,
             disarmed: state.automation.disarmed,
             unacknowledged: state.automation.unacknowledged,
+            sensors: self.senses(now.mono),
+            self_fenced: state.lease.fenced.map(|(_, reason)| reason),
+            lag_bytes: self.lag_bytes(now.mono),
             refusals: state.refusals.clone(),
             next: self.next_deadline().map(|(at, why)| (at.since(now.mono), why)),
         }
@@ -194,6 +205,7 @@ impl Engine {
             pipeline.map(|at| (at, "pipeline")),
             self.outbox_deadline(),
             self.automation_deadline(),
+            self.lease_deadline(),
         ]
         .into_iter()
         .flatten()

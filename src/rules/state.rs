@@ -4,8 +4,12 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::automation::AutomationMemory;
 use super::dns::Damping;
+use super::lag::LagMemory;
+use super::lease::LeaseMemory;
 use super::pipeline::Pipeline;
+use super::sensors::SensorMemory;
 use crate::model::{
     ActionId, Generation, Mono, OutboxId, PatroniSample, PeerLink, PeerMessage, PeerStatus, Phase,
     RecordSeen, RefusalNote, Transition, Wall,
@@ -244,22 +248,6 @@ pub struct Peer {
     pub status: Option<(PeerStatus, Mono)>,
 }
 
-/// What automation remembers.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct AutomationMemory {
-    /// When it last began something.
-    pub last_begun: Option<Mono>,
-    /// A failover that it began has completed and nobody has acknowledged it.
-    pub unacknowledged: bool,
-    /// Traffic has lastingly moved to the passive site.
-    pub traffic_moved: bool,
-    /// The site came back to `active-passive` and traffic has not been seen at the active site since: the old answer
-    /// is no news.
-    pub disarmed: bool,
-    /// The last reason why it did nothing, so that it is said once.
-    pub last_refusal: Option<String>,
-}
-
 /// The state of the engine.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct State {
@@ -304,6 +292,15 @@ pub struct State {
     pub pipeline: Pipeline,
     /// What automation remembers.
     pub automation: AutomationMemory,
+    /// What the sensors last said.
+    #[serde(default)]
+    pub sensors: SensorMemory,
+    /// What is remembered about the lease.
+    #[serde(default)]
+    pub lease: LeaseMemory,
+    /// How far the standby is behind, over time.
+    #[serde(default)]
+    pub lag: LagMemory,
     /// Whether everything that the last transition asked for has happened.
     pub settled: bool,
     /// The transition that is not settled yet.
@@ -353,6 +350,9 @@ impl State {
             beside: Vec::new(),
             pipeline: Pipeline::default(),
             automation: AutomationMemory::default(),
+            sensors: SensorMemory::default(),
+            lease: LeaseMemory::default(),
+            lag: LagMemory::default(),
             settled: true,
             unsettled: None,
             held: false,

@@ -46,6 +46,8 @@ pub struct Windows {
     pub handled: watch::Sender<BTreeMap<String, OutboxId>>,
     /// The record's keys.
     pub record: watch::Sender<Option<BTreeMap<String, String>>>,
+    /// Whether this site should hold the witness's lease.
+    pub wants_lease: watch::Sender<Option<bool>>,
     /// Every note, for a timeline; slow listeners miss some.
     pub notes: broadcast::Sender<Note>,
 }
@@ -154,6 +156,8 @@ impl Logic {
             self.windows.snapshot.send_replace(snapshot);
         }
         self.windows.status.send_replace(engine.peer_status(now.mono));
+        let wants = engine.wants_witness_lease();
+        self.windows.wants_lease.send_if_modified(|shown| std::mem::replace(shown, wants) != wants);
         self.windows.handled.send_if_modified(|handled| {
             let changed = *handled != engine.state().handled;
             if changed {

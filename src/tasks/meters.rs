@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use crate::model::{Action, ActionId, Effect, Event, Generation, Mono, Note, Outcome, Traffic};
-use crate::rules::policy::{Automation, Policy};
+use crate::rules::policy::Policy;
 use crate::telemetry::Metrics;
 
 /// The figures of one run of the loop.
@@ -23,7 +23,7 @@ pub struct Meters {
 impl Meters {
     /// Nothing under way; shows whether automation may act.
     pub fn new(metrics: Metrics, policy: &Policy) -> Self {
-        metrics.set_automation(policy.automation == Automation::Witnessed);
+        metrics.set_automation(policy.automation.acts_alone());
         Self { metrics, maintenance: BTreeMap::new(), begun: BTreeMap::new(), before: Mono(0) }
     }
 

@@ -19,6 +19,7 @@ pub mod patroni_worker;
 pub mod peer_client;
 pub mod peer_client_fwd;
 pub mod peer_server;
+pub mod sensor_watch;
 pub mod supervisor;
 pub mod tekton_watch;
 pub mod tick_producer;
@@ -74,13 +75,15 @@ pub enum TaskName {
     PeerClientFwd,
     /// Accepted for old configurations; posts a tick every 30 s.
     TickProducer,
+    /// Asks the witness and the application.
+    SensorWatch,
     /// Publishes ingresses as a geo load balancer.
     GeoSync,
 }
 
 impl TaskName {
     /// Every task, in a fixed order.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::LogicHandler,
         Self::DnsWatch,
         Self::KubeWatch,
@@ -90,6 +93,7 @@ impl TaskName {
         Self::PeerClient,
         Self::PeerClientFwd,
         Self::TickProducer,
+        Self::SensorWatch,
         Self::GeoSync,
     ];
 
@@ -105,6 +109,7 @@ impl TaskName {
             Self::PeerClient => "peer_client",
             Self::PeerClientFwd => "peer_client_fwd",
             Self::TickProducer => "tick_producer",
+            Self::SensorWatch => "sensor_watch",
             Self::GeoSync => "geo_sync",
         }
     }

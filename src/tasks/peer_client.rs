@@ -18,7 +18,7 @@ use tokio_tungstenite::tungstenite::{Bytes, Message};
 use super::{Ctx, Exit};
 use crate::bus::Bus;
 use crate::config::peer::PeerSettings;
-use crate::model::{Event, PeerStatus};
+use crate::model::{Event, Mono, PeerStatus};
 use crate::peer::dial::{self, PeerSocket};
 use crate::peer::{PeerShared, message};
 
@@ -169,9 +169,10 @@ impl Talk<'_> {
     async fn run(&mut self, generation: &mut watch::Receiver<u64>) -> Ended {
         let loss = Duration::from_millis(self.settings.loss_ms);
         loop {
+            let asked = self.bus.now();
             let next = Instant::now() + Duration::from_millis(self.settings.ping_ms);
             match timeout(loss, self.exchange()).await {
-                Ok(Ok(answer)) => self.heard(&answer).await,
+                Ok(Ok(answer)) => self.heard(&answer, asked).await,
                 Ok(Err(why)) => return Ended::Lost(why),
                 Err(_) => return Ended::Lost(format!("no answer within {} ms", loss.as_millis())),
             }
@@ -192,15 +193,29 @@ impl Talk<'_> {
         dial::next_frame(&mut self.socket).await
     }
 
-    async fn heard(&self, answer: &[u8]) {
+    async fn heard(&self, answer: &[u8], asked: Mono) {
         self.beat.send_modify(|beat| {
             beat.answered = Some(Instant::now());
             beat.trouble.clear();
         });
+        post_answered(self.bus, self.shared, asked).await;
         if let Some(status) = message::decode_answer(answer).status {
             post_status(self.bus, self.shared, status).await;
         }
     }
+}
+
+/// Tells the engine that the peer answered a heartbeat sent at `asked`. Counted from the sending: what the peer knew
+/// is no newer than that.
+async fn post_answered(bus: &Bus, shared: &PeerShared, asked: Mono) {
+    if !offer_answered(bus, asked).await {
+        shared.metrics.statuses_dropped.inc();
+    }
+}
+
+/// The same; `false` = dropped.
+pub(crate) async fn offer_answered(bus: &Bus, asked: Mono) -> bool {
+    timeout(Duration::from_millis(100), bus.send(Event::PeerAnswered { asked })).await.is_ok()
 }
 
 /// Hands a status to the engine; with a full bus it is dropped, since the next one comes in a second.

@@ -144,6 +144,9 @@ pub fn note_line(note: &Note) -> (Level, String) {
             (Level::WARN, format!("odd dns answer result={result} seen={seen} need={need}"))
         }
         Note::DnsHealed => (Level::INFO, "odd dns answer went away".to_owned()),
+        Note::Advised { transition, why, steps } => {
+            (Level::WARN, format!("advice transition={transition} why={why:?} steps={}", steps.join(",")))
+        }
         Note::PeerLink { up: true, .. } => (Level::INFO, "peer found".to_owned()),
         Note::PeerLink { up: false, reason } => (Level::WARN, format!("peer lost reason={reason:?}")),
         Note::PatroniChanged { role, concerns } => {

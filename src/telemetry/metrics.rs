@@ -236,6 +236,9 @@ impl Metrics {
             }
             Event::Record(RecordSeen::Missing | RecordSeen::Unknown(_))
             | Event::PeerStatus(_)
+            | Event::PeerAnswered { .. }
+            | Event::Witness(_)
+            | Event::Sensor { .. }
             | Event::PeerMessage { .. }
             | Event::Operator { .. }
             | Event::ActionDone { .. }
@@ -324,6 +327,7 @@ impl Metrics {
             | Note::StepDone { .. }
             | Note::DnsOdd { .. }
             | Note::DnsHealed
+            | Note::Advised { .. }
             | Note::PeerLink { .. }
             | Note::PatroniChanged { .. }
             | Note::Answer { .. }

@@ -7,4 +7,6 @@ pub mod explore;
 pub mod invariants;
 pub mod model;
 pub mod pair;
+pub mod settings;
 pub mod site;
+pub mod witness;

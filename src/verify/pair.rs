@@ -5,13 +5,15 @@
 
 use std::collections::BTreeMap;
 
+pub use super::settings::policy;
 use super::site::{Role, Site};
+use super::witness::SimulatedWitness;
 use crate::model::{
     Action, Command, Detail, DnsSample, Effect, Event, FailureKind, Mono, Note, Now, OperatorRequest,
     Outcome, PeerMessage, PipelineRunSeen, RecordSeen, ResolverAnswer, RunEvent, Side, Transition, Wall,
 };
 use crate::rules::Engine;
-use crate::rules::policy::{Automation, DestructionGate, DnsPolicy, PipelinePolicy, Policy};
+use crate::rules::policy::Policy;
 
 /// Wall clock at the start of virtual time, 2026-01-01.
 pub const EPOCH_MS: u64 = 1_767_225_600_000;
@@ -70,47 +72,14 @@ pub struct Pair {
     pub cut: Cut,
     /// What resolvers answer at each side; `None` = no answer. The name follows the health deployments by default.
     pub dns_override: Option<ResolverAnswer>,
+    /// Whether standbys receive what their source writes.
+    pub replicates: bool,
+    /// The witness, where there is one.
+    pub witness: Option<SimulatedWitness>,
     /// Milliseconds during which both databases took writes.
     pub split_brain_ms: u64,
     /// Milliseconds during which neither did.
     pub no_writer_ms: u64,
-}
-
-/// Settings of an engine in the pair, for changing before the start.
-pub fn policy(side: Side) -> Policy {
-    let name = |side: Side| if side == Side::Active { "gold" } else { "golddr" };
-    Policy {
-        site: crate::model::SiteName(name(side).to_owned()),
-        side,
-        instance: format!("{side}-1"),
-        automation: Automation::Witnessed,
-        dns: DnsPolicy {
-            active: [std::net::IpAddr::from([10, 0, 0, 1])].into(),
-            passive: [std::net::IpAddr::from([10, 0, 0, 2])].into(),
-            quorum: 2,
-            agree_samples: 3,
-            agree_ms: 0,
-        },
-        gate: DestructionGate::Strict,
-        database_peer: Some("peer".to_owned()),
-        pipeline: Some(PipelinePolicy {
-            retry_interval_ms: 30_000,
-            attempt_timeout_ms: 360_000,
-            max_retries: 2,
-            total_cap_ms: 900_000,
-        }),
-        release: "sso".to_owned(),
-        portal: true,
-        routes: false,
-        promote_first: false,
-        fence_old_primary: false,
-        health_replicas: 2,
-        database_replicas: 3,
-        application_replicas: 1,
-        consent_ms: 30_000,
-        fresh_ms: 10_000,
-        automation_pause_ms: 60_000,
-    }
 }
 
 impl Pair {
@@ -129,6 +98,8 @@ impl Pair {
             sequence: 0,
             cut: Cut::default(),
             dns_override: None,
+            replicates: true,
+            witness: None,
             split_brain_ms: 0,
             no_writer_ms: 0,
         };
@@ -314,6 +285,9 @@ impl Pair {
 
     /// A standby holds what its source has written.
     fn sync_standby(&mut self, changed: Side) {
+        if !self.replicates {
+            return;
+        }
         for side in [changed, changed.other()] {
             let source = self.half(side.other()).site.database.clone();
             let database = &mut self.half_mut(side).site.database;
@@ -336,6 +310,16 @@ impl Pair {
         self.inject(side, Event::Dns(dns));
         self.watch_record(side);
         self.heartbeat(side);
+        self.ask_witness(side);
+    }
+
+    fn ask_witness(&mut self, side: Side) {
+        let wanted = self.half(side).engine.wants_witness_lease();
+        let lasts = self.half(side).engine.policy().safety.clone();
+        let (now, running) = (self.now, self.half(side).running);
+        let Some(witness) = self.witness.as_mut().filter(|_| running) else { return };
+        let sample = witness.look(side, wanted, lasts.lease_ms + lasts.grace_ms, now);
+        self.inject(side, Event::Witness(sample));
     }
 
     fn heartbeat(&mut self, side: Side) {
@@ -348,6 +332,8 @@ impl Pair {
         let now = self.now;
         self.half_mut(side).heard = now;
         let status = self.half(side.other()).engine.peer_status(now);
+        let asked = self.now;
+        self.inject(side, Event::PeerAnswered { asked });
         self.inject(side, Event::PeerLink { up: true, reason: String::new() });
         self.inject(side, Event::PeerStatus(status));
     }

@@ -86,7 +86,9 @@ impl SimAgent {
         let (state, mono) = first_state(&policy, &recovered, OnDamage::Halt, self.wall.now());
         let registry = Arc::new(prometheus::Registry::new());
         let metrics = Metrics::new(&registry);
+        let clock = Clock::simulated(mono, self.wall.clone());
         let (bus, events) = Bus::new();
+        let bus = bus.with_clock(clock.clone());
         let desk = OperatorDesk::new(bus.clone());
         let (windows, views) = windows();
         drop(views.snapshot);
@@ -106,7 +108,7 @@ impl SimAgent {
             policy,
             events: Mutex::new(events),
             saved: Mutex::new(state),
-            clock: Clock::simulated(mono, self.wall.clone()),
+            clock,
             hands: Arc::new(hands),
             diary: Diary::new(journal),
             windows,
@@ -118,6 +120,9 @@ impl SimAgent {
         let end = End { shared: self.shared.clone(), side: self.side, doors: self.doors.clone(), own };
         self.spawn_logic(ctx, logic);
         self.spawn_senses(&bus);
+        if self.shared.plan.witness {
+            self.spawn(senses::witness(self.shared.clone(), self.side, bus.clone(), views.wants_lease));
+        }
         let (beat, beats) = watch::channel(Beat::default());
         let loss = std::time::Duration::from_millis(pace.loss);
         self.spawn(end.clone().heartbeat(beat));

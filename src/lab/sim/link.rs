@@ -20,7 +20,7 @@ use crate::bus::Bus;
 use crate::model::{Detail, OutboxId, PeerMessage, PeerStatus, Side};
 use crate::peer::delivery::{Delivery, DeliveryError, DeliveryQueue};
 use crate::peer::message::{self, Request};
-use crate::tasks::peer_client::{Beat, offer_status};
+use crate::tasks::peer_client::{Beat, offer_answered, offer_status};
 use crate::tasks::{peer_client_fwd, peer_server};
 
 /// Pauses between two connections.
@@ -115,6 +115,7 @@ impl End {
         let loss = Duration::from_millis(pace.loss);
         let (mut sequence, mut pause) = (2, BACK_OFF_MS.0);
         loop {
+            let asked = self.own.bus.now();
             let next = Instant::now() + Duration::from_millis(pace.ping);
             let status = self.own.status.borrow().clone();
             let ping = message::encode_ping(sequence, &self.own.instance, &status);
@@ -125,6 +126,7 @@ impl End {
                         beat.answered = Some(Instant::now());
                         beat.trouble.clear();
                     });
+                    offer_answered(&self.own.bus, asked).await;
                     if let Some(status) = message::decode_answer(answer.as_bytes()).status {
                         offer_status(&self.own.bus, status).await;
                     }

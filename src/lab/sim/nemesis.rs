@@ -65,11 +65,13 @@ pub enum Kind {
     Isolation,
     /// The active site is dead.
     SiteDead,
+    /// A site cannot reach the witness.
+    WitnessCut,
 }
 
 impl Kind {
     /// Every kind with its name and its weight in the draw.
-    pub const ALL: [(Self, &'static str, u64); 29] = [
+    pub const ALL: [(Self, &'static str, u64); 30] = [
         (Self::Partition, "partition", 4),
         (Self::OneWay, "one-way-partition", 4),
         (Self::Delay, "delay", 3),
@@ -99,6 +101,7 @@ impl Kind {
         (Self::Ingress, "ingress-outage", 4),
         (Self::Isolation, "site-isolated", 3),
         (Self::SiteDead, "site-dead", 3),
+        (Self::WitnessCut, "witness-cut", 3),
     ];
 
     /// Its name.

@@ -2,7 +2,7 @@
 
 use crate::model::{Phase, Side};
 use crate::rules::policy::{Automation, Policy};
-use crate::verify::pair;
+use crate::verify::settings;
 
 /// Milliseconds of a day.
 pub const DAY_MS: u64 = 86_400_000;
@@ -74,11 +74,13 @@ pub struct Pace {
     pub loss: u64,
     /// The delivery of one message.
     pub forward: u64,
+    /// Between looks at the witness.
+    pub witness: u64,
 }
 
 impl Default for Pace {
     fn default() -> Self {
-        Self { dns: 10_000, patroni: 10_000, resync: 30_000, ping: 5_000, loss: 15_000, forward: 5_000 }
+        Self { dns: 10_000, patroni: 10_000, resync: 30_000, ping: 5_000, loss: 15_000, forward: 5_000, witness: 5_000 }
     }
 }
 
@@ -93,6 +95,8 @@ pub struct Plan {
     pub scenario: Scenario,
     /// How far the agents may act alone.
     pub mode: Automation,
+    /// There is a witness.
+    pub witness: bool,
     /// Traffic is opened before the promotion or after it.
     pub promote_first: bool,
     /// See [`Planted`].
@@ -101,19 +105,25 @@ pub struct Plan {
     pub pace: Pace,
 }
 
-/// Modes that a seed may stand for.
-pub const MODES: [Automation; 2] = [Automation::Witnessed, Automation::Advise];
+/// Modes that a seed may stand for, each with whether there is a witness.
+pub const MODES: [(Automation, bool); 5] = [
+    (Automation::Witnessed, false),
+    (Automation::SelfFencing, false),
+    (Automation::Witnessed, true),
+    (Automation::SelfFencing, true),
+    (Automation::Advise, false),
+];
 
 impl Plan {
     /// The plan that a seed stands for.
     pub fn of(seed: u64, days: u64) -> Self {
-        // Two of three seeds act alone: those are the ones in which more can go wrong.
-        let mode = MODES[if seed % 3 == 2 { 1 } else { 0 }];
+        let (mode, witness) = MODES[(seed % MODES.len() as u64) as usize];
         Self {
             seed,
             days,
             scenario: Scenario::Nemesis,
             mode,
+            witness,
             promote_first: seed.is_multiple_of(2),
             planted: Planted::Nothing,
             pace: Pace::default(),
@@ -131,13 +141,15 @@ impl Plan {
 
     /// Settings of an agent.
     pub fn policy(&self, side: Side, instance: String) -> Policy {
-        let mut policy = pair::policy(side);
+        let mut policy = settings::policy(side);
         policy.instance = instance;
         policy.automation = self.mode;
         policy.promote_first = self.promote_first;
         policy.fence_old_primary = self.planted != Planted::NoFencing;
         policy.dns.agree_ms = DAMPING_MS;
         policy.fresh_ms = 3 * self.pace.patroni;
+        policy.safety.witness = self.witness;
+        policy.safety.boot_fence = policy.fence_old_primary && self.mode.acts_alone();
         policy.database_peer = Some(super::site::PEER_HOST.to_owned());
         if self.planted == Planted::Gullible {
             (policy.dns.quorum, policy.dns.agree_samples, policy.dns.agree_ms) = (1, 1, 0);

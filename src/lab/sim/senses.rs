@@ -4,11 +4,12 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::world::{Bell, Shared, World};
 use crate::bus::Bus;
-use crate::model::{DnsSample, Event, PatroniSample, RecordSeen, ResolverAnswer, Side};
+use crate::model::{DnsSample, Event, Mono, PatroniSample, RecordSeen, ResolverAnswer, Side, WitnessSample};
 
 /// Resolvers that each agent asks.
 const RESOLVERS: usize = 3;
@@ -67,6 +68,36 @@ pub async fn patroni(shared: Shared, side: Side, bus: Bus) {
             }
         };
         if !bus.send(Event::Patroni(sample)).await {
+            return;
+        }
+    }
+}
+
+/// As `sensor_watch` asks the witness: every now and then, and at once when the engine changes its mind.
+pub async fn witness(shared: Shared, side: Side, bus: Bus, mut wanted: watch::Receiver<Option<bool>>) {
+    let mut ticks = interval(Duration::from_millis(shared.plan.pace.witness));
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    let lasts = shared.plan.policy(side, String::new()).safety;
+    loop {
+        tokio::select! {
+            biased;
+            _ = ticks.tick() => {}
+            changed = wanted.changed() => if changed.is_err() { return },
+        }
+        let wants = *wanted.borrow_and_update();
+        let asked = bus.now();
+        let sample = {
+            let mut world = shared.lock();
+            let loss = world.sensor_loss;
+            let (failed, now) = (world.dice().chance(loss), Mono(world.now));
+            match world.witness.look(side, wants, lasts.lease_ms + lasts.grace_ms, now) {
+                WitnessSample::Answered { holder, .. } if !failed => WitnessSample::Answered { holder, asked },
+                WitnessSample::Answered { .. } => WitnessSample::Unknown("time-out".to_owned()),
+                unknown @ WitnessSample::Unknown(_) => unknown,
+            }
+        };
+        sleep(Duration::from_millis(WATCH_MS)).await;
+        if !bus.send(Event::Witness(sample)).await {
             return;
         }
     }

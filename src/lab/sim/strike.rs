@@ -78,8 +78,11 @@ fn break_world(strike: &Strike, world: &mut World) {
         Kind::Lag => world.site(side).broken.lag = 1_000 + salt % 20_000,
         Kind::ReplicationCut => world.line.replication = true,
         Kind::Edit => edit(side, salt, world),
+        Kind::WitnessCut if side == Side::Active => world.witness.cut_active = true,
+        Kind::WitnessCut => world.witness.cut_passive = true,
         Kind::Ingress => outage(world, true),
         Kind::Isolation => {
+            world.witness.cut_active = true;
             (world.line.from_active, world.line.from_passive) = (true, true);
             outage(world, true);
         }
@@ -147,8 +150,10 @@ pub fn end(strike: &Strike, shared: &Shared, agents: &mut [SimAgent; 2]) -> bool
         Kind::Portal => world.site(side).broken.portal = false,
         Kind::Lag => world.site(side).broken.lag = 0,
         Kind::ReplicationCut => world.line.replication = false,
+        Kind::WitnessCut => (world.witness.cut_active, world.witness.cut_passive) = (false, false),
         Kind::Ingress => outage(&mut world, false),
         Kind::Isolation => {
+            world.witness.cut_active = false;
             (world.line.from_active, world.line.from_passive) = (false, false);
             outage(&mut world, false);
         }

@@ -15,6 +15,7 @@ use super::plan::{Planted, Plan};
 use super::site::SimSite;
 use crate::lab::peer_view::SourceFacts;
 use crate::model::{Mono, Side, Wall};
+use crate::verify::witness::SimulatedWitness;
 
 /// Wall clock at the beginning, 2026-01-01.
 pub const EPOCH: Wall = Wall(1_767_225_600_000);
@@ -79,6 +80,8 @@ pub struct World {
     pub now: u64,
     /// Thousandths of looks that fail, at every sensor.
     pub sensor_loss: u64,
+    /// The witness.
+    pub witness: SimulatedWitness,
     planted: Planted,
     sources: [Option<(u64, SourceFacts)>; 2],
     writable: [bool; 2],
@@ -114,6 +117,7 @@ impl Shared {
             history: History::default(),
             now: 0,
             sensor_loss: 0,
+            witness: SimulatedWitness::default(),
             planted: plan.planted,
             sources: [None, None],
             writable: [false; 2],
