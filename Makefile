@@ -16,7 +16,7 @@ bench: ## what the agent costs and how quick a failover is, measured here
 coverage: ## line coverage of rules/ and plan/, at least 95 %
 	scripts/coverage.sh
 
-.PHONY: bench coverage help build lab cycle fmt lint unit real packages doc-test chart scripts test
+.PHONY: bench coverage help build lab cycle simulate fmt lint unit real packages doc-test chart scripts test
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -29,6 +29,10 @@ lab: ## two agents and two simulated sites on loopback
 
 cycle: ## the lab through all three transitions; exits 0 when they all worked
 	$(CARGO) run --release -- lab --cycle
+
+simulate: ## 1,000 simulated site-days with more than twenty faults a day, and 20 seeds twice (release build)
+	$(CARGO) run --release -- lab --seeds 1..500
+	$(CARGO) run --release -- lab --seeds 1..20 --twice
 
 fmt: ## formatting, checked only
 	$(CARGO) fmt --check

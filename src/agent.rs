@@ -283,6 +283,7 @@ async fn logic(
         windows,
         desk: desk.clone(),
         metrics: metrics.clone(),
+        status_every: logic_handler::STATUS_EVERY,
     }))
 }
 

@@ -43,8 +43,7 @@ fn range(text: &str) -> Result<(u64, u64), String> {
     let wrong = || format!("{text:?} is no range; right would be 1..20");
     let (first, last) = text.split_once("..").ok_or_else(wrong)?;
     let last = last.trim_start_matches('=');
-    let (first, last): (u64, u64) =
-        (first.parse().map_err(|_| wrong())?, last.parse().map_err(|_| wrong())?);
+    let (first, last): (u64, u64) = (first.parse().map_err(|_| wrong())?, last.parse().map_err(|_| wrong())?);
     if first > last { Err(wrong()) } else { Ok((first, last)) }
 }
 

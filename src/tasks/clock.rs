@@ -61,7 +61,10 @@ impl Clock {
     /// Both counts now.
     pub fn now(&self) -> Now {
         let elapsed = u64::try_from(self.origin.elapsed().as_millis()).unwrap_or(u64::MAX);
-        Now { mono: self.base.plus(elapsed), wall: self.wall.as_ref().map_or_else(wall_now, SimulatedWall::now) }
+        Now {
+            mono: self.base.plus(elapsed),
+            wall: self.wall.as_ref().map_or_else(wall_now, SimulatedWall::now),
+        }
     }
 
     /// The moment at which the monotonic count reaches `at`, at least `least` from now so that a deadline in the

@@ -32,7 +32,7 @@ use crate::telemetry::log::note_line;
 /// A deadline that has passed already is looked at again after this.
 const LEAST_WAIT: Duration = Duration::from_millis(20);
 /// Heartbeats want a fresh status even when nothing happens.
-const STATUS_EVERY: Duration = Duration::from_millis(500);
+pub const STATUS_EVERY: Duration = Duration::from_millis(500);
 /// How long an agent that stops waits for calls under way; their outcomes are looked up after the next start.
 const DRAIN: Duration = Duration::from_secs(5);
 
@@ -72,6 +72,8 @@ pub struct Logic {
     pub desk: OperatorDesk,
     /// Metrics.
     pub metrics: Metrics,
+    /// How often the windows are renewed when nothing happens: [`STATUS_EVERY`].
+    pub status_every: Duration,
 }
 
 /// Runs the loop until the agent stops.
@@ -92,7 +94,7 @@ pub async fn run(ctx: Ctx, logic: Arc<Logic>) -> Exit {
                 None => return Exit::Failed("the bus was closed".to_owned()),
             },
             () = tokio::time::sleep_until(wake) => Event::Tick,
-            () = tokio::time::sleep(STATUS_EVERY) => {
+            () = tokio::time::sleep(logic.status_every) => {
                 logic.publish(&engine);
                 continue;
             }

@@ -75,11 +75,7 @@ async fn forward(
 }
 
 /// What an answer means for the message that it answers.
-pub(crate) fn delivered(
-    answer: &message::Answer,
-    id: OutboxId,
-    peer: &str,
-) -> Result<Detail, DeliveryError> {
+pub(crate) fn delivered(answer: &message::Answer, id: OutboxId, peer: &str) -> Result<Detail, DeliveryError> {
     match (&answer.instance, answer.ack) {
         (None, _) => Ok(Detail::PeerAnswered { acknowledged: false }),
         (Some(_), Some(ack)) if ack == id => Ok(Detail::PeerAnswered { acknowledged: true }),

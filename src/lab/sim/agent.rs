@@ -50,18 +50,7 @@ impl SimAgent {
     pub fn new(shared: Shared, side: Side, doors: Doors, disk: SimDisk) -> Self {
         let gate = Arc::new(Gate::new(shared.start()));
         let wall = SimulatedWall::new(shared.start(), EPOCH);
-        Self {
-            shared,
-            side,
-            doors,
-            disk,
-            wall,
-            gate,
-            lives: 0,
-            tasks: Vec::new(),
-            desk: None,
-            damaged: None,
-        }
+        Self { shared, side, doors, disk, wall, gate, lives: 0, tasks: Vec::new(), desk: None, damaged: None }
     }
 
     /// Whether it runs.
@@ -95,8 +84,7 @@ impl SimAgent {
         let notes = windows.notes.subscribe();
         let (courier, queue) = Courier::new(pace.forward);
         let stage = Stage { shared: self.shared.clone(), side: self.side, gate: self.gate.clone() };
-        let hands =
-            Hands { courier: Some(courier), simulated: Some(Arc::new(stage)), ..Hands::default() };
+        let hands = Hands { courier: Some(courier), simulated: Some(Arc::new(stage)), ..Hands::default() };
         let own = Door {
             instance: policy.instance.clone(),
             bus: bus.clone(),
@@ -114,6 +102,7 @@ impl SimAgent {
             windows,
             desk: desk.clone(),
             metrics,
+            status_every: std::time::Duration::from_millis(pace.ping / 2),
         });
         let ctx = Ctx { cancel: CancellationToken::new(), bus: bus.clone(), registry };
         self.doors.set(self.side, Some(own.clone()));

@@ -207,7 +207,8 @@ fn table<K: std::fmt::Display>(line: &mut impl FnMut(String), indent: &str, rows
 
 fn spread(values: &mut [u64]) -> String {
     values.sort_unstable();
-    let at = |percent: usize| values.get((values.len().saturating_sub(1)) * percent / 100).copied().unwrap_or(0);
+    let at =
+        |percent: usize| values.get((values.len().saturating_sub(1)) * percent / 100).copied().unwrap_or(0);
     let seconds = |ms: u64| ms as f64 / 1_000.0;
     format!(
         "{} times, p50 {:.1} s, p99 {:.1} s, max {:.1} s",

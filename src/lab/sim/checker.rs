@@ -6,7 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::history::{Fact, History};
-use super::plan::{Plan, Scenario};
+use super::nemesis::Kind;
+use super::plan::{DAMPING_MS, Plan, Scenario};
 use crate::model::{Note, Side, Transition};
 use crate::rules::policy::Automation;
 
@@ -69,6 +70,7 @@ struct Judge<'a> {
     asked: Vec<Ask>,
     outage: Option<Outage>,
     returned: [Option<u64>; 2],
+    faults: Vec<(Kind, Side, u64)>,
     mended: Option<u64>,
     free: Freedom,
 }
@@ -115,6 +117,7 @@ pub fn judge(plan: &Plan, history: &History) -> Judgement {
         asked: Vec::new(),
         outage: None,
         returned: [None; 2],
+        faults: Vec::new(),
         mended: None,
         free: Freedom::default(),
     };
@@ -135,9 +138,16 @@ impl Judge<'_> {
     fn take(&mut self, index: usize, at: u64, fact: &Fact) {
         match fact {
             Fact::Writable { side, on } => self.roles(index, at, *side, *on),
-            Fact::Promoted { side, missing, oldest_ms } => self.promoted(index, at, *side, *missing, *oldest_ms),
-            Fact::Lost { rows } => *self.found.missing.entry("given up in the end").or_default() += *rows as u64,
-            Fact::Broken { fault, .. } => *self.found.faults.entry(fault).or_default() += 1,
+            Fact::Promoted { side, missing, oldest_ms } => {
+                self.promoted(index, at, *side, *missing, *oldest_ms)
+            }
+            Fact::Lost { rows } => {
+                *self.found.missing.entry("given up in the end").or_default() += *rows as u64
+            }
+            Fact::Broken { kind, side, until } => {
+                *self.found.faults.entry(kind.name()).or_default() += 1;
+                self.faults.push((*kind, *side, *until));
+            }
             Fact::Mended => self.mended = Some(at),
             Fact::Settled { .. } => self.found.convergence.extend(self.mended.take().map(|since| at - since)),
             Fact::Silent { what } => self.broken(index, at, "comes to rest or says why not", what.clone()),
@@ -176,22 +186,47 @@ impl Judge<'_> {
         let after = self.writable == [true; 2];
         if after && !before {
             let back = self.returned[side as usize].is_some_and(|back| at < back + END_MS);
-            let forced = self.recently(at, Transition::ActivePassiveForce);
-            let cause = match (back, self.was_out_of_reach(at), forced) {
-                (true, ..) => Some("a dead primary came back"),
-                (_, true, _) => Some("the other site was out of reach"),
-                (_, _, true) => Some("a person used force"),
+            let apart = self.was_out_of_reach(at);
+            let asked = apart && self.asked.iter().any(|ask| !ask.connected && at < ask.at + CAUSE_MS);
+            let cause = match self.plan.mode {
+                _ if back => Some("a dead primary came back"),
+                _ if self.recently(at, Transition::ActivePassiveForce) => Some("a person used force"),
+                _ if asked => Some("a person moved it while the sites were apart"),
+                Automation::SelfFencing if self.hands_tied(side.other(), at) => {
+                    Some("the old primary's agent could not act")
+                }
+                Automation::SelfFencing => None,
+                _ if apart => Some("the other site was out of reach"),
                 _ => None,
             };
             self.both = Some(Both { since: at, cause });
         } else if before && !after {
             self.close_both(index, at);
         }
-        if on && side == Side::Passive
+        if on
+            && side == Side::Passive
             && let Some(moved) = self.moved
         {
             self.found.outage.push(at - moved);
         }
+    }
+
+    /// Whether the agent of a side could not make its database read-only shortly before this moment.
+    fn hands_tied(&self, side: Side, at: u64) -> bool {
+        let ties = |kind: Kind| {
+            matches!(
+                kind,
+                Kind::Stall
+                    | Kind::Crash
+                    | Kind::TornCrash
+                    | Kind::SiteDead
+                    | Kind::PatroniGone
+                    | Kind::NoLeader
+                    | Kind::ApiDown
+                    | Kind::DiskSlow
+            )
+        };
+        self.faults.iter().any(|(kind, there, until)| ties(*kind) && *there == side && at < until + REACH_MS)
     }
 
     fn recently(&self, at: u64, transition: Transition) -> bool {
@@ -219,8 +254,10 @@ impl Judge<'_> {
             Side::Passive => &[Transition::GolddrPrimary],
             Side::Active => &[Transition::ActivePassive, Transition::ActivePassiveForce],
         };
-        let asked = self.asked.iter().rev().find(|ask| wanted.contains(&ask.transition) && at < ask.at + CAUSE_MS);
-        let planned = asked.is_some_and(|ask| ask.connected && ask.transition != Transition::ActivePassiveForce)
+        let asked =
+            self.asked.iter().rev().find(|ask| wanted.contains(&ask.transition) && at < ask.at + CAUSE_MS);
+        let planned = asked
+            .is_some_and(|ask| ask.connected && ask.transition != Transition::ActivePassiveForce)
             && !self.was_out_of_reach(at);
         let kind = match (asked.is_some(), planned) {
             (true, true) => "planned move",
@@ -246,9 +283,10 @@ impl Judge<'_> {
             let what = "a site promoted itself although agents may only advise".to_owned();
             self.broken(index, at, "nobody acts alone in advise mode", what);
         }
-        let lasting = self.moved.is_some_and(|moved| at >= moved + super::plan::DAMPING_MS);
+        let lasting = self.moved.is_some_and(|moved| at >= moved + DAMPING_MS);
         let lately = self.moved_long.is_some_and(|until| at < until + CAUSE_MS);
-        if !(lasting || lately) {
+        let lapsed = self.plan.mode == Automation::SelfFencing && self.was_out_of_reach(at);
+        if !(lasting || lately || lapsed) {
             let what = "a failover although traffic had not lastingly moved".to_owned();
             self.broken(index, at, "no false failover", what);
         }
@@ -260,7 +298,7 @@ impl Judge<'_> {
             (Some(Side::Passive), None) => self.moved = Some(at),
             (Some(Side::Passive), Some(_)) => {}
             (_, Some(moved)) => {
-                if at >= moved + super::plan::DAMPING_MS {
+                if at >= moved + DAMPING_MS {
                     self.moved_long = Some(at);
                 }
                 self.moved = None;
@@ -308,7 +346,11 @@ impl Judge<'_> {
         outage.begun = true;
         let took = at - outage.at;
         self.found.reaction.push(took);
-        let bound = super::plan::DAMPING_MS + self.plan.pace.dns + 1_000;
+        // A witness is believed until the dead site's lease has lapsed there.
+        let safety = self.plan.policy(Side::Passive, String::new()).safety;
+        let lease =
+            if self.plan.witness { safety.lease_ms + safety.grace_ms + self.plan.pace.witness } else { 0 };
+        let bound = DAMPING_MS.max(lease) + self.plan.pace.dns + 1_000;
         if self.plan.scenario == Scenario::Outages && took > bound {
             let what = format!("a real outage was acted on after {took} ms, {bound} ms allowed");
             self.broken(index, at, "real outages are acted on", what);

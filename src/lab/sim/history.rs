@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::nemesis::Kind;
 use crate::model::{Note, Side, Transition};
 
 /// One fact.
@@ -44,10 +45,12 @@ pub enum Fact {
     },
     /// Something was broken.
     Broken {
-        /// Name of the fault.
-        fault: &'static str,
-        /// Where and how long.
-        detail: String,
+        /// What.
+        kind: Kind,
+        /// Where.
+        side: Side,
+        /// Until when, in milliseconds since the beginning.
+        until: u64,
     },
     /// The last fault of an episode has been mended.
     Mended,
@@ -150,7 +153,9 @@ impl fmt::Display for Fact {
             Self::Lost { rows } => write!(f, "  world  {rows} acknowledged writes are gone"),
             Self::Effect { side, words } => write!(f, "{side:>7}  effect: {words}"),
             Self::Doubled { side, words } => write!(f, "{side:>7}  DOUBLED: {words}"),
-            Self::Broken { fault, detail } => write!(f, "nemesis  {fault} {detail}"),
+            Self::Broken { kind, side, until } => {
+                write!(f, "nemesis  {} at {side} until {}", kind.name(), clock(*until))
+            }
             Self::Mended => f.write_str("nemesis  everything is mended"),
             Self::Agent { side, on } => write!(f, "{side:>7}  agent {}", on_off(on, "runs", "does not run")),
             Self::Line { on } => write!(f, "  world  agents {}", on_off(on, "can talk", "cannot talk")),

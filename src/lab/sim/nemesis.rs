@@ -184,8 +184,7 @@ fn nemesis(start: u64, dice: &mut Dice, strikes: &mut Vec<Strike>) {
     for _ in 0..dice.between(3, 5) {
         let kind = Kind::draw(dice);
         let near = dice.chance(600);
-        let offset =
-            if near { centre + dice.between(0, 240_000) } else { dice.between(FIRST_MS, LAST_MS) };
+        let offset = if near { centre + dice.between(0, 240_000) } else { dice.between(FIRST_MS, LAST_MS) };
         let at = start + offset.min(LAST_MS);
         let until = (at + kind.lasts(dice)).min(start + MENDED_MS);
         let site = matches!(kind, Kind::Ingress | Kind::Isolation | Kind::SiteDead);
@@ -198,7 +197,13 @@ fn flaps(start: u64, dice: &mut Dice, strikes: &mut Vec<Strike>) {
     for _ in 0..dice.between(4, 8) {
         let at = start + dice.between(FIRST_MS, EPISODE_MS - FIRST_MS);
         let until = at + dice.between(1_000, 30_000);
-        strikes.push(Strike { kind: Kind::Flap, side: Side::Active, at, until, salt: dice.between(0, 1 << 60) });
+        strikes.push(Strike {
+            kind: Kind::Flap,
+            side: Side::Active,
+            at,
+            until,
+            salt: dice.between(0, 1 << 60),
+        });
     }
 }
 

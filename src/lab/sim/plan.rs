@@ -80,7 +80,15 @@ pub struct Pace {
 
 impl Default for Pace {
     fn default() -> Self {
-        Self { dns: 10_000, patroni: 10_000, resync: 30_000, ping: 5_000, loss: 15_000, forward: 5_000, witness: 5_000 }
+        Self {
+            dns: 10_000,
+            patroni: 10_000,
+            resync: 30_000,
+            ping: 5_000,
+            loss: 15_000,
+            forward: 5_000,
+            witness: 5_000,
+        }
     }
 }
 

@@ -91,7 +91,9 @@ pub async fn witness(shared: Shared, side: Side, bus: Bus, mut wanted: watch::Re
             let loss = world.sensor_loss;
             let (failed, now) = (world.dice().chance(loss), Mono(world.now));
             match world.witness.look(side, wants, lasts.lease_ms + lasts.grace_ms, now) {
-                WitnessSample::Answered { holder, .. } if !failed => WitnessSample::Answered { holder, asked },
+                WitnessSample::Answered { holder, .. } if !failed => {
+                    WitnessSample::Answered { holder, asked }
+                }
                 WitnessSample::Answered { .. } => WitnessSample::Unknown("time-out".to_owned()),
                 unknown @ WitnessSample::Unknown(_) => unknown,
             }

@@ -313,7 +313,9 @@ impl SimSite {
             Effect::DeleteClusterState => self.database.config = None,
             Effect::TriggerPipeline => return Ok(self.trigger(now, wall)),
             Effect::CancelPipelineRun { name } => {
-                for run in self.runs.iter_mut().filter(|run| !run.over && format!("run-{}", run.number) == *name) {
+                for run in
+                    self.runs.iter_mut().filter(|run| !run.over && format!("run-{}", run.number) == *name)
+                {
                     (run.fails, run.ends) = (true, Some(now + 2_000));
                 }
             }

@@ -53,7 +53,10 @@ impl Stage {
         let broken = world.look(self.side).broken.clone();
         let plain = !matches!(
             effect,
-            Effect::PromoteDatabase | Effect::FenceDatabase | Effect::TriggerPipeline | Effect::SetPortal { .. }
+            Effect::PromoteDatabase
+                | Effect::FenceDatabase
+                | Effect::TriggerPipeline
+                | Effect::SetPortal { .. }
         );
         let dice = world.dice();
         let slow = if plain { broken.api_slow } else { 0 };
@@ -82,7 +85,9 @@ impl Stage {
         }
         tokio::time::sleep(Duration::from_millis(way.back)).await;
         match result {
-            Ok(_) if way.answer_lost => failed(FailureKind::Transient, "the connection broke before the answer"),
+            Ok(_) if way.answer_lost => {
+                failed(FailureKind::Transient, "the connection broke before the answer")
+            }
             Ok(detail) => Outcome::Done(detail),
             Err((kind, reason)) => failed(kind, &reason),
         }

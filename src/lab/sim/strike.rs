@@ -45,8 +45,7 @@ pub fn begin(strike: &Strike, shared: &Shared, agents: &mut [SimAgent; 2]) -> Af
         _ => {}
     }
     let mut world = shared.lock();
-    let detail = format!("at {} for {} s", strike.side, lasts.div_ceil(1_000));
-    world.note(Fact::Broken { fault: strike.kind.name(), detail });
+    world.note(Fact::Broken { kind: strike.kind, side: strike.side, until: strike.until });
     break_world(strike, &mut world);
     world.touch();
     match strike.kind {

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::dice::Dice;
 use super::history::{Fact, History};
-use super::plan::{Planted, Plan};
+use super::plan::{Plan, Planted};
 use super::site::SimSite;
 use crate::lab::peer_view::SourceFacts;
 use crate::model::{Mono, Side, Wall};
@@ -276,8 +276,12 @@ impl World {
     }
 
     fn note_promotion(&mut self, side: Side) {
-        let rows: BTreeSet<u64> =
-            self.look(side).database.leader_data().map(|data| data.rows.iter().copied().collect()).unwrap_or_default();
+        let rows: BTreeSet<u64> = self
+            .look(side)
+            .database
+            .leader_data()
+            .map(|data| data.rows.iter().copied().collect())
+            .unwrap_or_default();
         let (mut missing, mut oldest) = (0, self.now);
         // What is missing here is charged to this promotion, not to a later one again.
         self.acknowledged.retain(|row, at| {
