@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use prometheus::Registry;
@@ -27,6 +28,7 @@ use crate::journal::{Journal, Recovered};
 use crate::model::{Event, Mono, Note, PeerStatus, Wall};
 use crate::peer::{Courier, DeliveryQueue, PeerShared, new_instance};
 use crate::rules::{self, state::State};
+use crate::tasks::anycast::Station;
 use crate::tasks::clock::{Clock, wall_now};
 use crate::tasks::diary::{Diary, recover};
 use crate::tasks::executor::Hands;
@@ -43,6 +45,9 @@ use crate::telemetry::Metrics;
 
 /// Notes that a slow listener may fall behind before it misses some.
 const NOTES_KEPT: usize = 1_024;
+
+/// Longest time that routes may take to be drained and taken back at the end, whatever the file says.
+const ANYCAST_STOP_LIMIT: Duration = Duration::from_secs(3_600);
 
 /// Why an agent could not be started. Nothing was begun.
 #[derive(Debug, thiserror::Error)]
@@ -62,7 +67,7 @@ impl StartError {
 
 /// A running agent.
 pub struct Agent {
-    /// Address of the HTTP interface.
+    /// Address of the HTTP interface; port 0 where there is none.
     pub http: SocketAddr,
     /// Cancel to stop it.
     pub cancel: CancellationToken,
@@ -72,8 +77,10 @@ pub struct Agent {
     pub notes: broadcast::Sender<Note>,
     /// Its metrics.
     pub registry: Arc<Registry>,
+    /// The anycast task, where it runs.
+    pub anycast: Option<Arc<Station>>,
     supervisor: JoinHandle<SupervisorEnd>,
-    server: JoinHandle<std::io::Result<()>>,
+    server: Option<JoinHandle<std::io::Result<()>>>,
 }
 
 /// Receiving ends of what the engine shows.
@@ -155,15 +162,22 @@ async fn parts(config: &Config, registry: &Registry) -> Result<Parts, StartError
 }
 
 impl Agent {
-    /// Starts an agent that serves HTTP on `listener`.
+    /// Starts an agent that serves HTTP on `listener`, or none.
     ///
     /// # Errors
-    /// Where an adapter, the journal or the certificates cannot be set up.
-    pub async fn start(config: Config, listener: TcpListener) -> Result<Self, StartError> {
+    /// Where an adapter, the journal, the certificates or the anycast task cannot be set up.
+    pub async fn start(
+        mut config: Config,
+        listener: impl Into<Option<TcpListener>>,
+    ) -> Result<Self, StartError> {
         for warning in config.warnings() {
             tracing::warn!("{warning}");
         }
-        let http = listener.local_addr().map_err(|error| StartError::new("HTTP", &error))?;
+        let listener = listener.into();
+        let http = match &listener {
+            Some(listener) => listener.local_addr().map_err(|error| StartError::new("HTTP", &error))?,
+            None => SocketAddr::from(([0, 0, 0, 0], 0)),
+        };
         let registry = Arc::new(Registry::new());
         let metrics = Metrics::new(&registry);
         metrics.set_release(&config.kube.namespace);
@@ -186,6 +200,14 @@ impl Agent {
         };
         let auth = Auth::from_settings(&config.http.auth, parts.kube.clone().map(kube_reviewer));
         let ready = Arc::new(Ready::new(config.site.tasks.contains(&TaskName::KubeWatch)));
+        // Last, because it is the one that touches something at its start.
+        let anycast = match config.anycast.take() {
+            Some(settings) => {
+                let station = Station::open(settings, registry.clone());
+                Some(station.map_err(|error| StartError::new("anycast", &error))?)
+            }
+            None => None,
+        };
         let wiring = Wiring {
             config: &config,
             bus,
@@ -193,7 +215,7 @@ impl Agent {
             cancel: cancel.clone(),
             wants_lease: views.wants_lease,
         };
-        let supervisor = wiring.supervise(&metrics, logic, parts, shared);
+        let supervisor = wiring.supervise(&metrics, logic, parts, shared, anycast.clone());
         let state = HttpState {
             snapshot: views.snapshot.clone(),
             tasks: supervisor.statuses(),
@@ -204,9 +226,10 @@ impl Agent {
             record: views.record,
             ready,
         };
-        let server = tokio::spawn(crate::http::serve(listener, state, cancel.clone()));
+        let serve = |listener| tokio::spawn(crate::http::serve(listener, state, cancel.clone()));
+        let server = listener.map(serve);
         let supervisor = tokio::spawn(supervisor.run());
-        Ok(Self { http, cancel, snapshot: views.snapshot, notes, registry, supervisor, server })
+        Ok(Self { http, cancel, snapshot: views.snapshot, notes, registry, anycast, supervisor, server })
     }
 
     /// Waits until it has ended by itself or was stopped.
@@ -216,10 +239,12 @@ impl Agent {
             reason: error.to_string(),
         });
         self.cancel.cancel();
-        match self.server.await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::error!(%error, "the HTTP interface ended"),
-            Err(error) => tracing::error!(%error, "the HTTP interface panicked"),
+        if let Some(server) = self.server {
+            match server.await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::error!(%error, "the HTTP interface ended"),
+                Err(error) => tracing::error!(%error, "the HTTP interface panicked"),
+            }
         }
         end
     }
@@ -304,6 +329,7 @@ impl Wiring<'_> {
         logic: Arc<Logic>,
         parts: Parts,
         shared: Option<PeerShared>,
+        anycast: Option<Arc<Station>>,
     ) -> Supervisor {
         let mut supervisor = Supervisor::new(self.cancel.clone(), metrics.clone());
         let order = TaskName::ALL.into_iter().rev().filter(|task| self.config.site.tasks.contains(task));
@@ -317,13 +343,20 @@ impl Wiring<'_> {
             wanted: self.wants_lease.clone(),
         });
         for name in order {
-            let token = CancellationToken::new();
+            let is_anycast = name == TaskName::Anycast;
+            let own = anycast.as_ref().filter(|_| is_anycast).map(|station| station.cancel.clone());
+            let token = own.unwrap_or_default();
             let ctx = Ctx { cancel: token.clone(), bus: self.bus.clone(), registry: self.registry.clone() };
             let mut policy = Policy::new(token);
-            policy.vital = name == TaskName::LogicHandler;
+            policy.vital = name == TaskName::LogicHandler || is_anycast && self.config.site.tasks.len() == 1;
+            if is_anycast {
+                // It keeps the limits of its file, which a reload may change.
+                policy.stop_limit = ANYCAST_STOP_LIMIT;
+            }
             let (kube, patroni, resolvers) =
                 (parts.kube.clone(), parts.patroni.clone(), parts.resolvers.clone());
             let (peer, queue, logic, geo) = (peer.clone(), queue.clone(), logic.clone(), geo.clone());
+            let anycast = anycast.clone();
             let observers = observers.clone();
             let factory = move || -> TaskFuture {
                 let (ctx, peer) = (ctx.clone(), peer.clone());
@@ -349,6 +382,7 @@ impl Wiring<'_> {
                     TaskName::GeoSync => with(geo.clone(), |((settings, kube), health)| {
                         geo_sync::run(ctx, settings, kube, health)
                     }),
+                    TaskName::Anycast => with(anycast.clone(), Station::run),
                 }
             };
             supervisor.add(name, factory, policy);

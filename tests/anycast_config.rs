@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that panics says what it is about")]
 
+use std::path::Path;
 use std::time::Duration;
 
 use switchover_agent::checks::CheckSpec;
@@ -53,7 +54,7 @@ metrics: { enabled: true, address: "127.0.0.1:9000" }
 fn problems(text: &str) -> Vec<String> {
     match parse(text) {
         Ok(_) => Vec::new(),
-        Err(error) => error.problems().iter().map(ToString::to_string).collect(),
+        Err(error) => error.problems(Path::new("f")).iter().map(ToString::to_string).collect(),
     }
 }
 

@@ -228,6 +228,7 @@ impl BirdAnnouncer {
             updated: wanted.intersection(&before).filter(|key| !same(key)).cloned().collect(),
             withdrawn: before.difference(&wanted).cloned().collect(),
             diagnoses: BTreeMap::new(),
+            unsure: false,
         };
         let (announced, withdrawn) = (changes.announced.len(), changes.withdrawn.len());
         info!(announcer = %self.name, announced, withdrawn, "BIRD");

@@ -28,6 +28,10 @@ pub trait Announcer: Send {
     /// Name in logs, metrics and the status page: `bgp`, `frr`, `bird`, `recorder`.
     fn name(&self) -> &str;
 
+    /// Tells which prefixes are ours, wanted or not, so that what a former process left of them goes. For announcers
+    /// whose routes outlive the process; the others have nothing to remember.
+    fn manage(&mut self, _prefixes: &mut dyn Iterator<Item = &PrefixKey>) {}
+
     /// Makes the announced set equal to `desired`, idempotent; returns what changed. Err = nothing is known to have
     /// changed; the caller retries.
     fn set<'a>(
@@ -91,6 +95,8 @@ pub struct Changes {
     /// Prefixes that are set as wanted and yet do not reach anybody, each with what is wrong and what would help,
     /// in one sentence (FRR: `configured, not advertised: no RIB route`).
     pub diagnoses: BTreeMap<PrefixKey, String>,
+    /// Some prefixes could not be looked at yet; the caller should call again soon.
+    pub unsure: bool,
 }
 
 impl Changes {

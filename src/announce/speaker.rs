@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::{AnnounceError, Announcer, Changes, PrefixKey, RouteAttributes, Shutdown};
@@ -17,7 +18,36 @@ use crate::config::bgp::SpeakerSettings;
 #[derive(Debug)]
 pub struct SpeakerAnnouncer {
     name: String,
-    speaker: Option<Speaker>,
+    speaker: SpeakerHandle,
+}
+
+/// The speaker behind an announcer, for whoever watches it or gives it other neighbours; cheap to clone. Empty after
+/// the shutdown. The lock is never held while anything is waited for.
+#[derive(Debug, Clone)]
+pub struct SpeakerHandle(Arc<Mutex<Option<Speaker>>>);
+
+impl SpeakerHandle {
+    fn lock(&self) -> MutexGuard<'_, Option<Speaker>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Every neighbour; empty after the shutdown.
+    pub fn neighbours(&self) -> Vec<NeighbourStatus> {
+        self.lock().as_ref().map(Speaker::status).unwrap_or_default()
+    }
+
+    /// Takes over new settings; unchanged neighbours keep their sessions and routes, and follow changes of routes
+    /// while the others end.
+    ///
+    /// # Errors
+    /// A BFD socket could not be made, or the speaker has ended.
+    pub async fn reconfigure(&self, settings: SpeakerSettings) -> Result<(), AnnounceError> {
+        let leaving = self.lock().as_mut().map(|speaker| speaker.detach(&settings));
+        leaving.ok_or_else(|| ended("bgp"))?.stop().await;
+        let attached = self.lock().as_mut().map(|speaker| speaker.attach(settings));
+        let failed = |error| AnnounceError::permanent("bgp", "take over new BGP settings", error);
+        attached.ok_or_else(|| ended("bgp"))?.map_err(failed)
+    }
 }
 
 impl SpeakerAnnouncer {
@@ -28,17 +58,17 @@ impl SpeakerAnnouncer {
     pub fn start(name: &str, settings: SpeakerSettings) -> Result<Self, AnnounceError> {
         let speaker = Speaker::start(settings)
             .map_err(|error| AnnounceError::permanent(name, "start the BGP speaker", error))?;
-        Ok(Self { name: name.to_owned(), speaker: Some(speaker) })
+        Ok(Self { name: name.to_owned(), speaker: SpeakerHandle(Arc::new(Mutex::new(Some(speaker)))) })
+    }
+
+    /// The speaker, for others to look at.
+    pub fn handle(&self) -> SpeakerHandle {
+        self.speaker.clone()
     }
 
     /// Every neighbour; empty after the shutdown.
     pub fn neighbours(&self) -> Vec<NeighbourStatus> {
-        self.speaker.as_ref().map(Speaker::status).unwrap_or_default()
-    }
-
-    /// The speaker itself, until the shutdown.
-    pub fn speaker(&self) -> Option<&Speaker> {
-        self.speaker.as_ref()
+        self.speaker.neighbours()
     }
 
     /// Takes over new settings; unchanged neighbours keep their sessions and routes.
@@ -46,9 +76,7 @@ impl SpeakerAnnouncer {
     /// # Errors
     /// A BFD socket could not be made, or the speaker has ended.
     pub async fn reconfigure(&mut self, settings: SpeakerSettings) -> Result<(), AnnounceError> {
-        let Some(speaker) = &mut self.speaker else { return Err(ended(&self.name)) };
-        let failed = |error| AnnounceError::permanent(&self.name, "take over new BGP settings", error);
-        speaker.reconfigure(settings).await.map_err(failed)
+        self.speaker.reconfigure(settings).await
     }
 }
 
@@ -98,7 +126,8 @@ impl Announcer for SpeakerAnnouncer {
     ) -> Pin<Box<dyn Future<Output = Result<Changes, AnnounceError>> + Send + 'a>> {
         Box::pin(async move {
             check(&self.name, desired)?;
-            let speaker = self.speaker.as_ref().ok_or_else(|| ended(&self.name))?;
+            let guard = self.speaker.lock();
+            let speaker = guard.as_ref().ok_or_else(|| ended(&self.name))?;
             let before: BTreeSet<ipnet::IpNet> = speaker.wanted().prefixes().collect();
             let delta = speaker.set(desired.iter().map(|(key, attributes)| (key.prefix, attributes)));
             let said = delta.announce.into_iter().flat_map(|(_, prefixes)| prefixes);
@@ -108,6 +137,7 @@ impl Announcer for SpeakerAnnouncer {
                 updated: keys(updated).collect(),
                 withdrawn: keys(delta.withdraw).collect(),
                 diagnoses: diagnoses(&speaker.status(), desired),
+                unsure: false,
             })
         })
     }
@@ -115,14 +145,15 @@ impl Announcer for SpeakerAnnouncer {
     fn current<'a>(
         &'a mut self,
     ) -> Pin<Box<dyn Future<Output = Result<BTreeSet<PrefixKey>, AnnounceError>> + Send + 'a>> {
-        let speaker = self.speaker.as_ref().ok_or_else(|| ended(&self.name));
+        let guard = self.speaker.lock();
+        let speaker = guard.as_ref().ok_or_else(|| ended(&self.name));
         let result = speaker.map(|speaker| keys(speaker.advertised()).collect());
         Box::pin(std::future::ready(result))
     }
 
     fn shutdown<'a>(&'a mut self, how: Shutdown) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> {
         Box::pin(async move {
-            let Some(speaker) = self.speaker.take() else { return };
+            let Some(speaker) = self.speaker.lock().take() else { return };
             match how {
                 Shutdown::Withdraw { drain_ms, reason } => {
                     speaker.withdraw_and_stop(Duration::from_millis(drain_ms), &reason).await;

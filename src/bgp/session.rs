@@ -257,7 +257,10 @@ impl<'a> Session<'a> {
                     status.received_prefixes.1 += seen.withdrawn as u64;
                     status.malformed_updates += u64::from(seen.malformed > 0);
                 }
-                Incoming::Notification(notice) => status.notification_received = Some(notice.clone()),
+                Incoming::Notification(notice) => {
+                    status.last_notification = Some((notice.code, notice.subcode, false));
+                    status.notification_received = Some(notice.clone());
+                }
                 _ => {}
             }
         });
@@ -288,7 +291,10 @@ impl<'a> Session<'a> {
             self.end = Some(End::Failed(format!("NOTIFICATION sent: {notice}")));
         }
         self.push(bytes);
-        self.status.send_modify(|status| status.notification_sent = Some(notice));
+        self.status.send_modify(|status| {
+            status.last_notification = Some((notice.code, notice.subcode, true));
+            status.notification_sent = Some(notice);
+        });
     }
 
     fn arm_keepalive(&mut self, seconds: Option<u32>) {

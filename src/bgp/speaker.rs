@@ -83,6 +83,7 @@ impl Speaker {
                 address: Some(settings.address),
                 remote_asn: settings.remote_asn,
                 ibgp: settings.remote_asn == self.settings.local_asn,
+                password_set: settings.password.is_some(),
                 ..NeighbourStatus::default()
             });
             let states = self.bfd.as_ref().and_then(|(_, states)| states.get(&settings.address));
@@ -146,17 +147,29 @@ impl Speaker {
     /// # Errors
     /// A BFD socket could not be made; the neighbours of the old settings are then stopped.
     pub async fn reconfigure(&mut self, settings: SpeakerSettings) -> Result<(), bfd::driver::DriverError> {
+        self.detach(&settings).stop().await;
+        self.attach(settings)
+    }
+
+    /// The first half of [`Self::reconfigure`]: takes out what the new settings have no place for. Those that stay
+    /// keep following the wanted table while the others end.
+    pub fn detach(&mut self, settings: &SpeakerSettings) -> Leaving {
         let all = settings.local_asn != self.settings.local_asn
             || settings.router_id != self.settings.router_id
             || settings.local_address != self.settings.local_address
-            || bfd_sessions(&settings) != bfd_sessions(&self.settings);
+            || bfd_sessions(settings) != bfd_sessions(&self.settings);
         let keep = |n: &Running| !all && settings.neighbours.contains(&n.settings);
         let (kept, gone): (Vec<Running>, Vec<Running>) = self.neighbours.drain(..).partition(keep);
-        stop(gone, &Order::Stop("configuration changed".to_owned())).await;
-        if all && let Some((driver, _)) = self.bfd.take() {
-            driver.shutdown().await;
-        }
         self.neighbours = kept;
+        let bfd = if all { self.bfd.take().map(|(driver, _)| driver) } else { None };
+        Leaving { neighbours: gone, bfd }
+    }
+
+    /// The second half of [`Self::reconfigure`]: takes over the settings and starts what they add.
+    ///
+    /// # Errors
+    /// A BFD socket could not be made; the new neighbours are then not started.
+    pub fn attach(&mut self, settings: SpeakerSettings) -> Result<(), bfd::driver::DriverError> {
         let has = |n: &&NeighbourSettings| !self.neighbours.iter().any(|running| running.settings == **n);
         let added: Vec<NeighbourSettings> = settings.neighbours.iter().filter(has).cloned().collect();
         self.settings = Arc::new(settings);
@@ -193,6 +206,24 @@ impl Speaker {
             driver.shutdown().await;
         }
         stop(self.neighbours, &Order::Abandon).await;
+    }
+}
+
+/// Sessions that a change of settings ends.
+#[must_use]
+#[derive(Debug)]
+pub struct Leaving {
+    neighbours: Vec<Running>,
+    bfd: Option<bfd::Driver>,
+}
+
+impl Leaving {
+    /// Ends them in order and waits for that.
+    pub async fn stop(self) {
+        stop(self.neighbours, &Order::Stop("configuration changed".to_owned())).await;
+        if let Some(driver) = self.bfd {
+            driver.shutdown().await;
+        }
     }
 }
 

@@ -104,6 +104,12 @@ pub struct NeighbourStatus {
     pub sent: MessageCounts,
     /// Prefixes in received UPDATEs: announced, withdrawn. All of them were ignored.
     pub received_prefixes: (u64, u64),
+    /// Prefixes in UPDATEs of ours that took them back.
+    pub withdrawn_prefixes: u64,
+    /// Whether a TCP-MD5 key is set.
+    pub password_set: bool,
+    /// Code and subcode of the last NOTIFICATION, and whether it was ours.
+    pub last_notification: Option<(u8, u8, bool)>,
     /// Received UPDATEs with an error that RFC 7606 lets us live with.
     pub malformed_updates: u64,
     /// Prefixes that have no usable next hop or attribute here.
@@ -126,6 +132,12 @@ impl NeighbourStatus {
     /// Whether the session is up and the neighbour has got this generation of the wanted routes, or a newer one.
     pub fn has(&self, generation: u64) -> bool {
         self.table.as_ref().is_some_and(|table| table.generation() >= generation)
+    }
+
+    /// How many prefixes the neighbour has from us.
+    pub fn advertised_count(&self) -> usize {
+        let (Some(table), Some(negotiated)) = (&self.table, &self.negotiated) else { return 0 };
+        table.prefixes().filter(|p| negotiated.families.contains(&family_of(p))).count()
     }
 
     /// Prefixes that the neighbour has from us.

@@ -1,6 +1,7 @@
 //! The command line: one binary, `run` by default, so that a container with only an environment works.
 //!
-//! Owns: exit codes (0 done, 1 failed, 2 usage, 78 settings) and what goes to standard output. Every command reads the
+//! Owns: exit codes (0 done, 1 failed, 2 usage, 78 settings; 65, 66 and 74 for the anycast predecessor's file) and
+//! what goes to standard output. Every command reads the
 //! same settings in the same way.
 
 mod operate;
@@ -9,17 +10,16 @@ mod run;
 mod simulate;
 mod verify;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::config::ProcessEnv;
+use crate::config::anycast::settings;
+use crate::config::{Layered, Problems, ProcessEnv, log};
 use crate::verify::model::Bounds;
-
-/// Exit code for settings that cannot work (`EX_CONFIG` of sysexits).
-pub const EXIT_CONFIG: u8 = 78;
 
 /// Moves a live service between two data centres.
 #[derive(Debug, Parser)]
@@ -32,9 +32,17 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Commands {
     /// Run the agent (the default)
-    Run,
+    Run {
+        #[command(flatten)]
+        overrides: Overrides,
+    },
     /// Check the settings exactly as the start does; every problem at once, exit 78
-    CheckConfig,
+    CheckConfig {
+        #[command(flatten)]
+        overrides: Overrides,
+    },
+    /// Ask a running agent about its anycast services, or take one out
+    Anycast(crate::tasks::anycast::command::Arguments),
     /// Print the steps that a transition would take now; writes nothing
     Plan {
         /// golddr-primary, gold-standby, active-passive, ...
@@ -112,6 +120,40 @@ enum Commands {
     },
 }
 
+/// Settings that the command line may give in place of the environment.
+#[derive(Debug, Default, clap::Args)]
+struct Overrides {
+    /// File with anycast services in either predecessor's form (TOML, YAML, JSON), and an `env` table of further
+    /// settings [env: CONFIG, CONFIG_PATH]
+    #[arg(short, long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// As LOG_LEVEL
+    #[arg(long, value_name = "LEVEL")]
+    log_level: Option<String>,
+    /// As LOG_FORMAT
+    #[arg(long, value_name = "FORMAT")]
+    log_format: Option<String>,
+    /// As NO_COLOR
+    #[arg(long)]
+    no_color: bool,
+}
+
+impl Overrides {
+    fn layer(self) -> BTreeMap<String, String> {
+        let file = self.config.map(|path| path.display().to_string());
+        let colour = self.no_color.then(|| "1".to_owned());
+        [
+            (settings::CONFIG, file),
+            (log::LOG_LEVEL, self.log_level),
+            (log::LOG_FORMAT, self.log_format),
+            (log::NO_COLOR, colour),
+        ]
+        .into_iter()
+        .filter_map(|(name, value)| Some((name.to_owned(), value?)))
+        .collect()
+    }
+}
+
 /// Where the running agent is.
 #[derive(Debug, clap::Args)]
 struct AgentAddress {
@@ -131,9 +173,10 @@ pub fn main() -> ExitCode {
     };
     let env = ProcessEnv;
     runtime.block_on(async {
-        match cli.command.unwrap_or(Commands::Run) {
-            Commands::Run => run::run(&env).await,
-            Commands::CheckConfig => run::check(&env),
+        match cli.command.unwrap_or(Commands::Run { overrides: Overrides::default() }) {
+            Commands::Run { overrides } => run::run(&Layered(vec![&overrides.layer(), &env])).await,
+            Commands::CheckConfig { overrides } => run::check(&Layered(vec![&overrides.layer(), &env])),
+            Commands::Anycast(arguments) => crate::tasks::anycast::command::run(&env, &arguments).await,
             Commands::Plan { transition } => plan::plan(&env, &transition).await,
             Commands::Transition { transition, accept_data_loss, agent } => {
                 operate::transition(&env, &agent.agent, &transition, accept_data_loss).await
@@ -156,6 +199,12 @@ fn say(text: &str) {
     println!("{text}");
 }
 
+/// Progress for the person at the terminal, beside the result.
+#[expect(clippy::print_stderr, reason = "progress is not the result, so it goes to standard error")]
+fn remark(text: &str) {
+    eprintln!("{text}");
+}
+
 #[expect(clippy::print_stderr, reason = "errors of commands go to standard error")]
 fn fail(text: &str) -> ExitCode {
     eprintln!("{text}");
@@ -163,7 +212,7 @@ fn fail(text: &str) -> ExitCode {
 }
 
 #[expect(clippy::print_stderr, reason = "errors of commands go to standard error")]
-fn fail_config(text: &str) -> ExitCode {
-    eprint!("{text}");
-    ExitCode::from(EXIT_CONFIG)
+fn fail_config(problems: &Problems) -> ExitCode {
+    eprint!("{problems}");
+    ExitCode::from(problems.exit_code)
 }

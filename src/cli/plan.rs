@@ -21,7 +21,7 @@ pub(super) async fn plan(env: &dyn Lookup, name: &str) -> ExitCode {
     };
     let config = match Config::read(env, wall_now()) {
         Ok(config) => config,
-        Err(problems) => return fail_config(&problems.to_string()),
+        Err(problems) => return fail_config(&problems),
     };
     let (record, patroni) = match look(&config).await {
         Ok(seen) => seen,

@@ -3,9 +3,11 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
 
 use super::{fail, fail_config, say};
 use crate::agent::Agent;
@@ -16,63 +18,122 @@ use crate::lab::settings::WorldSettings;
 use crate::lab::world::World;
 use crate::model::Side;
 use crate::peer::certs::write_dev_certs;
+use crate::tasks::TaskName;
+use crate::tasks::anycast::Station;
 use crate::tasks::clock::wall_now;
 use crate::tasks::supervisor::SupervisorEnd;
 
-/// Resolves when the process is asked to end.
-async fn asked_to_end() {
-    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = term.recv() => {}
-        _ = int.recv() => {}
+/// The signals that ask the process to end; they count from the moment this is made.
+struct Ending(Option<(Signal, Signal)>);
+
+impl Ending {
+    fn new() -> Self {
+        Self(signal(SignalKind::terminate()).ok().zip(signal(SignalKind::interrupt()).ok()))
+    }
+
+    /// Resolves when the process is asked to end.
+    async fn asked(&mut self) {
+        match &mut self.0 {
+            Some((term, int)) => tokio::select! {
+                _ = term.recv() => {}
+                _ = int.recv() => {}
+            },
+            None => std::future::pending().await,
+        }
+    }
+}
+
+/// Ends the agent when the process is asked to end. Asked again, the process ends at once: connections close, and
+/// what was not taken back yet stays.
+async fn end_on_signal(mut ending: Ending, cancel: CancellationToken) {
+    ending.asked().await;
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+    tracing::info!("asked to end");
+    cancel.cancel();
+    ending.asked().await;
+    tracing::error!("asked to end again: ending at once, routes may remain");
+    std::process::exit(1);
+}
+
+/// Reads the anycast file again on SIGHUP.
+async fn reload_on_signal(mut hangups: Signal, station: Option<Arc<Station>>) {
+    while hangups.recv().await.is_some() {
+        match &station {
+            // What went wrong is in the log already.
+            Some(station) => drop(station.reload().await),
+            None => tracing::info!("SIGHUP: there is no anycast file to read again"),
+        }
     }
 }
 
 /// `run`.
 pub(super) async fn run(env: &dyn Lookup) -> ExitCode {
+    // First of all: until then a signal would end the process without a word.
+    let ending = Ending::new();
+    let hangups = match signal(SignalKind::hangup()) {
+        Ok(hangups) => hangups,
+        Err(error) => return fail(&format!("SIGHUP: {error}")),
+    };
     let config = match Config::read(env, wall_now()) {
         Ok(config) => config,
-        Err(problems) => return fail_config(&problems.to_string()),
+        Err(problems) => return fail_config(&problems),
     };
     let _guard = crate::telemetry::init(&config.log);
-    let listener = match crate::http::bind(config.http.listen).await {
-        Ok(listener) => listener,
-        Err(error) => return fail(&error.to_string()),
+    let listener = match config.http.listen {
+        Some(address) => match crate::http::bind(address).await {
+            Ok(listener) => Some(listener),
+            Err(error) => return fail(&error.to_string()),
+        },
+        None => None,
     };
     let agent = match Agent::start(config, listener).await {
         Ok(agent) => agent,
         Err(error) => return fail(&error.to_string()),
     };
-    tracing::info!(address = %agent.http, "the agent serves http");
+    if agent.http.port() != 0 {
+        tracing::info!(address = %agent.http, "the agent serves http");
+    }
     // A process that systemd did not start has nobody to tell.
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
-    let cancel = agent.cancel.clone();
-    let ending = tokio::spawn(async move {
-        asked_to_end().await;
-        let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
-        cancel.cancel();
-    });
-    let watchdog = tokio::spawn(feed_watchdog(agent.snapshot.clone()));
+    let ending = tokio::spawn(end_on_signal(ending, agent.cancel.clone()));
+    let reloading = tokio::spawn(reload_on_signal(hangups, agent.anycast.clone()));
+    let watchdog = tokio::spawn(feed_watchdog(agent.snapshot.clone(), agent.anycast.clone()));
     let end = agent.wait().await;
     ending.abort();
+    reloading.abort();
     watchdog.abort();
     match end {
-        SupervisorEnd::Stopped { aborted } if aborted.is_empty() => ExitCode::SUCCESS,
-        SupervisorEnd::Stopped { aborted } => {
-            tracing::warn!(?aborted, "tasks did not end in time");
-            ExitCode::SUCCESS
+        SupervisorEnd::Stopped { aborted, failed } => {
+            if !aborted.is_empty() {
+                tracing::warn!(?aborted, "tasks did not end in time");
+            }
+            // A route that may remain is somebody's traffic into nowhere: the only end that is no success.
+            match failed.iter().find(|(task, _)| *task == TaskName::Anycast) {
+                Some((task, reason)) => fail(&format!("{task}: {reason}")),
+                None if aborted.contains(&TaskName::Anycast) => fail("anycast: routes may remain"),
+                None => ExitCode::SUCCESS,
+            }
         }
         SupervisorEnd::VitalTaskLost { task, reason } => fail(&format!("{task} cannot live: {reason}")),
     }
 }
 
-/// Tells systemd that the engine goes round: only while it publishes, so that a stuck engine is restarted.
-async fn feed_watchdog(mut snapshot: tokio::sync::watch::Receiver<serde_json::Value>) {
+/// Tells systemd that the engine goes round: only while it publishes, so that a stuck engine is restarted. Where there
+/// is nothing but the anycast task, the same goes for the owner of its state.
+async fn feed_watchdog(
+    mut snapshot: tokio::sync::watch::Receiver<serde_json::Value>,
+    station: Option<Arc<Station>>,
+) {
     if sd_notify::watchdog_enabled().is_none() {
         return;
+    }
+    if let Some(station) = station {
+        loop {
+            if station.alive().await {
+                let _ = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]);
+            }
+            tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        }
     }
     while snapshot.changed().await.is_ok() {
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]);
@@ -90,7 +151,7 @@ pub(super) fn check(env: &dyn Lookup) -> ExitCode {
             say("the settings are good");
             ExitCode::SUCCESS
         }
-        Err(problems) => fail_config(&problems.to_string()),
+        Err(problems) => fail_config(&problems),
     }
 }
 
@@ -114,7 +175,7 @@ pub(super) async fn lab(env: &dyn Lookup, run_cycle: bool, free_ports: bool) -> 
     }
     if !run_cycle {
         say("operators' token: lab; stop with Ctrl-C");
-        asked_to_end().await;
+        Ending::new().asked().await;
         lab.stop().await;
         return ExitCode::SUCCESS;
     }
@@ -148,7 +209,7 @@ pub(super) async fn lab_site(site: &str, listen: SocketAddr, peer_site: String) 
     match world.serve(side, listener) {
         Ok(handle) => {
             say(&format!("simulated site {site} on {}", handle.url()));
-            asked_to_end().await;
+            Ending::new().asked().await;
             handle.stop().await;
             ExitCode::SUCCESS
         }

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use super::{fail, say};
 use crate::lab::sim::campaign::{Order, campaign};
-use crate::lab::sim::plan::{Plan, Scenario};
+use crate::lab::sim::plan::{EPISODES_A_DAY, Plan, Scenario};
 
 /// Arguments of the simulation.
 #[derive(Debug, clap::Args)]
@@ -57,12 +57,14 @@ fn scenario(text: &str) -> Result<Scenario, String> {
 /// `lab --seed`.
 pub(super) fn simulate(arguments: &Arguments) -> ExitCode {
     let (first, last) = arguments.seeds.or(arguments.seed.map(|seed| (seed, seed))).unwrap_or((1, 1));
-    let plan = |seed| Plan { scenario: arguments.scenario, ..Plan::of(seed, arguments.days) };
+    let plan =
+        |seed| Plan { scenario: arguments.scenario, ..Plan::of(seed, arguments.days * EPISODES_A_DAY) };
     let order = Order {
         plans: (first..=last).map(plan).collect(),
         twice: arguments.twice,
         threads: arguments.threads,
         trace: arguments.trace,
+        tell: super::remark,
     };
     match campaign(&order) {
         Ok(mut sum) => {

@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use super::{Reader, Secret};
 
-/// Address and port of the HTTP interface.
+/// Address and port of the HTTP interface (default `0.0.0.0:8000`; none where only `anycast` runs).
 pub const HTTP_LISTEN: &str = "HTTP_LISTEN";
 /// How side-effecting requests prove who asks: `token` or `token-review`; default `token`.
 pub const API_AUTH: &str = "API_AUTH";
@@ -30,17 +30,18 @@ pub enum AuthSettings {
 /// The section.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HttpSettings {
-    /// Address and port.
-    pub listen: SocketAddr,
+    /// Address and port; `None` = no interface.
+    pub listen: Option<SocketAddr>,
     /// Who may ask for side effects.
     pub auth: AuthSettings,
 }
 
-/// Reads the section.
-pub fn read(reader: &mut Reader<'_>) -> HttpSettings {
+/// Reads the section. `optional` = only where it is asked for: the anycast predecessors open no such port, and the
+/// service that is announced may need it.
+pub fn read(reader: &mut Reader<'_>, optional: bool) -> HttpSettings {
     let listen = reader
         .parsed(HTTP_LISTEN, "an address and port such as 0.0.0.0:8000 or [::]:8000")
-        .unwrap_or(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 8000)));
+        .or_else(|| (!optional).then_some(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 8000))));
     let token = reader.secret(API_TOKEN);
     if token.as_ref().is_some_and(|token| token.expose().trim().is_empty()) {
         reader.problem(API_TOKEN, Some("***"), "a token that is not empty, or leave it out");
@@ -73,14 +74,14 @@ mod tests {
         let env: BTreeMap<String, String> =
             pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
         let mut reader = Reader::new(&env);
-        let settings = read(&mut reader);
+        let settings = read(&mut reader, false);
         (settings, reader.into_problems().iter().map(ToString::to_string).collect())
     }
 
     #[test]
     fn nothing_set_means_the_old_port_and_no_side_effects() {
         let (settings, problems) = read_from(&[]);
-        assert_eq!(settings.listen.to_string(), "0.0.0.0:8000");
+        assert_eq!(settings.listen, Some("0.0.0.0:8000".parse().unwrap()));
         assert_eq!(settings.auth, AuthSettings::Nobody);
         assert!(problems.is_empty());
     }

@@ -2,7 +2,7 @@
 
 use super::Reader;
 
-/// `text` (default) or `json`.
+/// `text` (default; also `human`), `json` or `logfmt`, in any case.
 pub const LOG_FORMAT: &str = "LOG_FORMAT";
 /// A level, a list `name=LEVEL,name=LEVEL`, or tracing directives; default `INFO`.
 pub const LOG_LEVEL: &str = "LOG_LEVEL";
@@ -16,6 +16,8 @@ pub enum LogFormat {
     Text,
     /// One JSON object per line.
     Json,
+    /// `name=value` pairs.
+    Logfmt,
 }
 
 /// The section.
@@ -41,12 +43,13 @@ const OLD_NAMES: [(&str, &[&str]); 6] = [
 
 /// Reads the section.
 pub fn read(reader: &mut Reader<'_>) -> LogSettings {
-    let format = match reader.text(LOG_FORMAT).as_deref() {
-        None | Some("text") => LogFormat::Text,
+    let format = match reader.text(LOG_FORMAT).map(|text| text.to_ascii_lowercase()).as_deref() {
+        None | Some("text" | "human") => LogFormat::Text,
         Some("json") => LogFormat::Json,
+        Some("logfmt") => LogFormat::Logfmt,
         Some(other) => {
             let other = other.to_owned();
-            reader.problem(LOG_FORMAT, Some(&other), "text or json");
+            reader.problem(LOG_FORMAT, Some(&other), "text (or human), json or logfmt");
             LogFormat::Text
         }
     };
@@ -116,7 +119,7 @@ fn level(word: &str) -> Option<&'static str> {
         "debug" => "debug",
         "info" => "info",
         "warn" | "warning" => "warn",
-        "error" | "critical" | "fatal" => "error",
+        "error" | "critical" | "fatal" | "panic" => "error",
         "off" => "off",
         _ => return None,
     })

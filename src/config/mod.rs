@@ -51,6 +51,8 @@ pub struct Config {
     pub peer: Option<peer::PeerSettings>,
     /// Geo load balancing; `None` where `geo_sync` does not run.
     pub geo: Option<geo::GeoSettings>,
+    /// Anycast services; `None` where `anycast` does not run.
+    pub anycast: Option<anycast::settings::AnycastSettings>,
     /// HTTP interface.
     pub http: http::HttpSettings,
     /// Journal.
@@ -59,14 +61,22 @@ pub struct Config {
     pub log: log::LogSettings,
 }
 
+/// Exit code for settings that cannot work (`EX_CONFIG` of sysexits).
+pub const EXIT_CONFIG: u8 = 78;
+
 /// Everything that is wrong with the settings.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problems(pub Vec<Problem>);
+pub struct Problems {
+    /// One for each thing that is wrong.
+    pub problems: Vec<Problem>,
+    /// What the process should exit with: the predecessor's code where only its file is wrong.
+    pub exit_code: u8,
+}
 
 impl fmt::Display for Problems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{} problem(s) in the settings:", self.0.len())?;
-        for problem in &self.0 {
+        writeln!(f, "{} problem(s) in the settings:", self.problems.len())?;
+        for problem in &self.problems {
             writeln!(f, "  {problem}")?;
         }
         Ok(())
@@ -81,8 +91,16 @@ impl Config {
     /// # Errors
     /// All problems at once.
     pub fn read(lookup: &dyn Lookup, now: Wall) -> Result<Self, Problems> {
-        let mut reader = Reader::new(lookup);
-        let mut site = site::read(&mut reader);
+        let mut source = anycast::settings::Source::find(&Reader::new(lookup));
+        if source.is_none() && site::names_anycast(&Reader::new(lookup)) {
+            source = Some(anycast::settings::Source::usual());
+        }
+        let of_file =
+            source.as_mut().map(|source| std::mem::take(&mut source.environment)).unwrap_or_default();
+        let layers = Layered(vec![lookup, &of_file]);
+        let mut reader = Reader::new(&layers);
+        let mut site =
+            site::read(&mut reader, source.as_ref().is_some_and(|source| source.anycast.is_some()));
         let observers = read_observers(&mut reader, &mut site);
         let on = |task: TaskName| site.tasks.contains(&task);
         let engine = on(TaskName::LogicHandler);
@@ -94,7 +112,7 @@ impl Config {
                 .any(on);
         let uses_patroni = on(TaskName::PatroniWorker) || engine;
         let dns = dns::read(&mut reader, on(TaskName::DnsWatch));
-        let config = Self {
+        let mut config = Self {
             kube: kube::read(&mut reader, &site.environment, uses_kube),
             safety: safety::read(
                 &mut reader,
@@ -110,13 +128,48 @@ impl Config {
             portal: portal::read(&mut reader),
             peer: uses_peer.then(|| peer::PeerSettings::read(&mut reader, true, now)),
             geo: on(TaskName::GeoSync).then(|| geo::read(&mut reader)),
-            http: http::read(&mut reader),
+            anycast: None,
+            http: http::read(&mut reader, site.tasks.iter().all(|task| *task == TaskName::Anycast)),
             journal: journal::read(&mut reader, engine),
             log: log::read(&mut reader),
             site,
         };
-        let problems = reader.into_problems();
-        if problems.is_empty() { Ok(config) } else { Err(Problems(problems)) }
+        let path = source.as_ref().map(|source| source.path.clone()).unwrap_or_default();
+        let file = config.read_anycast(&mut reader, source);
+        let mut problems = reader.into_problems();
+        let exit_code = match &file {
+            Err(error) if problems.is_empty() => error.exit_code(),
+            _ => EXIT_CONFIG,
+        };
+        match file {
+            Err(error) => problems.splice(..0, error.problems(&path)).for_each(drop),
+            Ok(settings) => config.anycast = settings,
+        }
+        if problems.is_empty() { Ok(config) } else { Err(Problems { problems, exit_code }) }
+    }
+
+    /// The anycast section, where that task runs.
+    fn read_anycast(
+        &mut self,
+        reader: &mut Reader<'_>,
+        source: Option<anycast::settings::Source>,
+    ) -> Result<Option<anycast::settings::AnycastSettings>, anycast::LoadError> {
+        let Some(source) = source else { return Ok(None) };
+        if self.site.tasks.contains(&TaskName::Anycast) {
+            let path = source.path.clone();
+            let settings = anycast::settings::read(reader, source)?;
+            if settings.is_none() {
+                let want = format!("{} has no services for the task anycast", path.display());
+                reader.problem(anycast::settings::CONFIG, Some(&path.display().to_string()), want);
+            }
+            return Ok(settings);
+        }
+        if source.anycast.transpose()?.is_some() {
+            let (path, list) = (source.path.display(), site::PROCESS_LIST);
+            let text = format!("{path} has services, and {list} does not name anycast: nothing is announced");
+            self.site.warnings.push(text);
+        }
+        Ok(None)
     }
 
     /// What the engine is told. `instance` names this process.
@@ -160,7 +213,15 @@ impl Config {
     /// Sentences for the log at start: settings that work and are dangerous.
     pub fn warnings(&self) -> Vec<String> {
         let peer = self.peer.iter().flat_map(|peer| peer.warnings.clone());
-        self.site.warnings.iter().chain(&self.tekton.warnings).cloned().chain(peer).collect()
+        let alone = self.site.automation.acts_alone()
+            && self.dns.resolvers.as_ref().map_or(self.dns.service_url.is_some(), |list| {
+                list.len() + usize::from(self.dns.service_url.is_some()) == 1
+            });
+        let alone = alone.then(|| {
+            "one resolver alone is believed where the peer says nothing: name several in DNS_RESOLVERS"
+                .to_owned()
+        });
+        self.site.warnings.iter().chain(&self.tekton.warnings).cloned().chain(peer).chain(alone).collect()
     }
 }
 

@@ -16,7 +16,7 @@ pub const ACTIVE_SITE: &str = "ACTIVE_SITE";
 pub const PASSIVE_SITE: &str = "PASSIVE_SITE";
 /// Suffix of object names (`dev`, `test`, `prod`).
 pub const ENVIRONMENT: &str = "ENVIRONMENT";
-/// Comma list of the tasks that run.
+/// Comma list of the tasks that run; only `anycast` where nothing but a file with services is given.
 pub const PROCESS_LIST: &str = "PROCESS_LIST";
 /// `true` = a lasting change of the global load balancer's answer starts a failover.
 pub const AUTOMATION_ENABLED: &str = "AUTOMATION_ENABLED";
@@ -80,8 +80,10 @@ pub struct SiteSettings {
 }
 
 /// Reads the section.
-pub fn read(reader: &mut Reader<'_>) -> SiteSettings {
-    let tasks = read_tasks(reader);
+///
+/// `services` = a file with anycast services is given.
+pub fn read(reader: &mut Reader<'_>, services: bool) -> SiteSettings {
+    let tasks = read_tasks(reader, services);
     let engine = tasks.contains(&TaskName::LogicHandler);
     let (site, peer_site, side) = read_site(reader, engine);
     let environment = if engine {
@@ -129,8 +131,20 @@ fn replicas(reader: &mut Reader<'_>, name: &str, default: u64) -> u32 {
     u32::try_from(reader.integer(name, default, 1, 100)).unwrap_or(1)
 }
 
-fn read_tasks(reader: &mut Reader<'_>) -> BTreeSet<TaskName> {
-    let text = reader.text_or(PROCESS_LIST, DEFAULT_PROCESSES);
+/// Whether the list of tasks names the anycast task in so many words.
+pub fn names_anycast(reader: &Reader<'_>) -> bool {
+    let list = reader.list(PROCESS_LIST).unwrap_or_default();
+    list.iter().any(|name| name == TaskName::Anycast.as_str())
+}
+
+fn read_tasks(reader: &mut Reader<'_>, services: bool) -> BTreeSet<TaskName> {
+    // Whoever gives nothing but a predecessor's file wants that predecessor and no more.
+    let is_site = [KUBE_CLUSTER, ENVIRONMENT].into_iter().any(|name| reader.text(name).is_some());
+    let text = reader.text(PROCESS_LIST).unwrap_or_else(|| match (services, is_site) {
+        (true, false) => TaskName::Anycast.to_string(),
+        (true, true) => format!("{DEFAULT_PROCESSES},{}", TaskName::Anycast),
+        (false, _) => DEFAULT_PROCESSES.to_owned(),
+    });
     let mut tasks = BTreeSet::new();
     for name in text.split(',').map(str::trim).filter(|name| !name.is_empty()) {
         match name.parse::<TaskName>() {
@@ -212,7 +226,7 @@ mod tests {
         let env: BTreeMap<String, String> =
             pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
         let mut reader = Reader::new(&env);
-        let settings = read(&mut reader);
+        let settings = read(&mut reader, false);
         (settings, reader.into_problems().iter().map(ToString::to_string).collect())
     }
 

@@ -163,8 +163,8 @@ pub fn fence_database(on_failure: Failure) -> Step {
 }
 
 /// Wait until the other site's database is seen not to take writes.
-pub fn await_peer_fenced(on_failure: Failure) -> Step {
-    wait("await-peer-fenced", Done::PeerFenced, PEER_FENCE_MS, on_failure)
+pub fn await_peer_fenced(limit_ms: u64, on_failure: Failure) -> Step {
+    wait("await-peer-fenced", Done::PeerFenced, limit_ms.max(PEER_FENCE_MS), on_failure)
 }
 
 /// Wait until the witness has given this site the lease on the service: nobody else can hold it then.

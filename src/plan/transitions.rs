@@ -39,6 +39,9 @@ pub struct Facts {
     pub tekton: bool,
     /// Routes are steered by this agent.
     pub routes: bool,
+    /// How long a lost peer that fences itself may still serve, in milliseconds; 0 = it does not fence itself.
+    #[serde(default)]
+    pub peer_lease_ms: u64,
     /// A witness gives a lease on the service.
     #[serde(default)]
     pub witness: bool,
@@ -146,7 +149,7 @@ fn take_service(facts: &Facts) -> Vec<Step> {
         promotion.push(await_witness(on_failure));
     }
     if facts.fence {
-        promotion.push(await_peer_fenced(on_failure));
+        promotion.push(await_peer_fenced(facts.peer_lease_ms, on_failure));
     }
     if !facts.database_is_primary {
         promotion.extend(become_primary());

@@ -41,7 +41,8 @@ impl Engine {
         let answer = quorum(sample, self.policy.dns.quorum);
         let seen = kind(&answer, &self.policy.dns.active, &self.policy.dns.passive);
         if seen != DnsKind::Unknown {
-            self.state.sensors.gslb = Some((seen, agreeing(sample, &answer), now.mono));
+            let need = sample.answers.len().min(2);
+            self.state.sensors.gslb = Some((agreeing(sample, &answer) >= need, now.mono));
         }
         let result = answer.to_string();
         if self.state.dns_result.as_ref() != Some(&result) {
@@ -89,12 +90,12 @@ impl Engine {
     /// The value of every sensor now.
     pub fn senses(&self, now: Mono) -> Senses {
         let (memory, stale) = (&self.state.sensors, self.policy.safety.stale_ms);
-        let (gslb, resolvers) = self.sense_gslb(now);
+        let (gslb, resolvers_agree) = self.sense_gslb(now);
         let up = self.state.peer.link == PeerLink::Up;
         let heard = memory.peer_heard.is_some();
         Senses {
             gslb,
-            resolvers,
+            resolvers_agree,
             peer: match self.state.peer.link {
                 PeerLink::Up => Sense::Good,
                 PeerLink::Down => Sense::Bad,
@@ -115,8 +116,8 @@ impl Engine {
         }
     }
 
-    fn sense_gslb(&self, now: Mono) -> (Sense, u32) {
-        let Some((_, resolvers, at)) = self.state.sensors.gslb else { return (Sense::Unknown, 0) };
+    fn sense_gslb(&self, now: Mono) -> (Sense, bool) {
+        let Some((agree, at)) = self.state.sensors.gslb else { return (Sense::Unknown, false) };
         let memory = &self.state.automation;
         let value = match self.state.damping.holds() {
             _ if now.since(at) > self.policy.safety.stale_ms => Sense::Stale,
@@ -124,7 +125,7 @@ impl Engine {
             Some(DnsKind::Active) => Sense::Good,
             _ => Sense::Unknown,
         };
-        (value, resolvers)
+        (value, agree)
     }
 
     /// Whether the active site holds the lease, in the eyes of the witness.

@@ -89,14 +89,14 @@ pub fn quorum(sample: &DnsSample, need: usize) -> Answer {
 }
 
 /// How many resolvers gave this very answer.
-pub fn agreeing(sample: &DnsSample, answer: &Answer) -> u32 {
+pub fn agreeing(sample: &DnsSample, answer: &Answer) -> usize {
     let gave = |given: &&ResolverAnswer| match (given, answer) {
         (ResolverAnswer::Addresses(set), Answer::Addresses(wanted)) => set == wanted,
         (ResolverAnswer::Addresses(set), Answer::None) => set.is_empty(),
         (ResolverAnswer::NoAddress, Answer::None) => true,
         _ => false,
     };
-    u32::try_from(sample.answers.values().filter(gave).count()).unwrap_or(u32::MAX)
+    sample.answers.values().filter(gave).count()
 }
 
 /// What an answer means.

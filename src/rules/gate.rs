@@ -4,7 +4,7 @@
 
 use super::Engine;
 use super::database::{Role, concerns, follows, is_writable, role};
-use super::policy::DestructionGate;
+use super::policy::{Automation, DestructionGate};
 use super::refusal::Refusal;
 use super::state::{Origin, Run};
 use crate::model::{Mono, Now, PatroniSample, PatroniView, PeerLink, PeerStatus, Phase};
@@ -67,8 +67,10 @@ impl Engine {
     }
 
     pub(super) fn peer_is_fenced(&self, now: Mono) -> bool {
-        self.state.peer.link == PeerLink::Down
-            || self.peer_status_now(now).is_some_and(|status| status.writable == Some(false))
+        // A site that fences itself has done so once its lease and the grace are over, and not before.
+        let lost = self.state.peer.link == PeerLink::Down
+            && (self.policy.automation != Automation::SelfFencing || self.state.lease.peer_lapsed);
+        lost || self.peer_status_now(now).is_some_and(|status| status.writable == Some(false))
     }
 
     /// What the peer last told, where it is fresh.

@@ -153,3 +153,13 @@ pub struct Policy {
     /// Times and limits of the guards.
     pub safety: SafetyPolicy,
 }
+
+impl Policy {
+    /// How long a lost peer that fences itself may still serve, with a little to spare; 0 = it does not.
+    pub fn peer_lease_ms(&self) -> u64 {
+        match self.automation {
+            Automation::SelfFencing => self.safety.lease_ms + self.safety.grace_ms + 15_000,
+            Automation::Off | Automation::Advise | Automation::Witnessed => 0,
+        }
+    }
+}

@@ -38,6 +38,7 @@ impl Engine {
             portal: self.policy.portal,
             tekton: self.policy.pipeline.is_some(),
             routes: self.policy.routes,
+            peer_lease_ms: self.policy.peer_lease_ms(),
             witness: self.policy.safety.witness,
             health_replicas: self.policy.health_replicas,
             database_replicas: self.policy.database_replicas,

@@ -29,8 +29,8 @@ pub enum Sense {
 pub struct Senses {
     /// The global load balancer's answer after quorum and damping: good = the active site, bad = the passive one.
     pub gslb: Sense,
-    /// Resolvers that gave that answer.
-    pub resolvers: u32,
+    /// Whether at least two resolvers gave that answer, or the only one that is configured.
+    pub resolvers_agree: bool,
     /// The peer's agent: good = it answers, bad = it is lost.
     pub peer: Sense,
     /// The global load balancer as the peer sees it.
@@ -59,8 +59,8 @@ pub enum Ground {
     PeerLost,
     /// The load balancer has moved, and the cloud sees the active site down.
     CloudSees,
-    /// Several resolvers say that the load balancer has moved, and nothing contradicts them.
-    SeveralResolvers,
+    /// The resolvers agree that the load balancer has moved, and nothing contradicts them.
+    ResolversAgree,
     /// The active site has stopped serving by its own rule: its lease and the grace are over.
     LeaseLapsed,
 }
@@ -73,7 +73,7 @@ impl Ground {
             Self::IllHere => "the traffic has moved and this site is down",
             Self::PeerLost => "the traffic has moved and the peer is lost",
             Self::CloudSees => "the traffic has moved and the cloud sees the active site down",
-            Self::SeveralResolvers => "several resolvers see the traffic moved",
+            Self::ResolversAgree => "the resolvers agree that the traffic has moved",
             Self::LeaseLapsed => "the active site's lease and the grace are over",
         }
     }
@@ -99,6 +99,8 @@ pub enum Doubt {
     DatabaseUnknown,
     /// The load balancer still answers with the active site.
     TrafficStaysHome,
+    /// This site can no longer ask the load balancer: it may itself be the one that is cut off.
+    CutOff,
 }
 
 impl Doubt {
@@ -113,6 +115,7 @@ impl Doubt {
             Self::DatabaseNotReady => "standby-not-ready",
             Self::DatabaseUnknown => "database-unknown",
             Self::TrafficStaysHome => "traffic-stays-home",
+            Self::CutOff => "cut-off",
         }
     }
 
@@ -131,6 +134,9 @@ impl Doubt {
             Self::DatabaseNotReady => "the local database is no standby that could take over",
             Self::DatabaseUnknown => "the local database cannot be seen at the moment",
             Self::TrafficStaysHome => "the load balancer still answers with the active site",
+            Self::CutOff => {
+                "this site can no longer ask the load balancer and may itself be the one that is cut off"
+            }
         }
     }
 }
@@ -173,6 +179,8 @@ fn lease_judgement(mode: Automation, side: Side, witness: bool, senses: &Senses)
     }
     match (senses.gslb, senses.cloud) {
         (Sense::Good, _) => Judgement::Hold(Doubt::TrafficStaysHome),
+        // Serving nobody would cost a rebuild; a witness that was asked a moment ago proves the opposite.
+        (Sense::Stale, _) if !witness => Judgement::Hold(Doubt::CutOff),
         (_, Sense::Good) => Judgement::Hold(Doubt::CloudVeto),
         _ => Judgement::Move(Ground::LeaseLapsed),
     }
@@ -206,7 +214,7 @@ fn traffic_judgement(mode: Automation, side: Side, senses: &Senses) -> Judgement
         (Sense::Good, _) => Judgement::Hold(Doubt::CloudVeto),
         (Sense::Bad, _) => Judgement::Move(Ground::CloudSees),
         (_, Sense::Bad) => Judgement::Move(Ground::PeerLost),
-        _ if senses.resolvers >= 2 => Judgement::Move(Ground::SeveralResolvers),
+        _ if senses.resolvers_agree => Judgement::Move(Ground::ResolversAgree),
         _ => Judgement::Hold(Doubt::NotCorroborated),
     }
 }
@@ -214,8 +222,8 @@ fn traffic_judgement(mode: Automation, side: Side, senses: &Senses) -> Judgement
 /// What was last heard from each sensor. Nothing of it survives a restart.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct SensorMemory {
-    /// The last valid answer of the resolvers, how many gave it, and when.
-    pub gslb: Option<(DnsKind, u32, Mono)>,
+    /// When the resolvers last gave a valid answer, and whether two of them (or the only one) gave it.
+    pub gslb: Option<(bool, Mono)>,
     /// The same as the peer told it.
     pub peer_view: Option<(DnsKind, Mono)>,
     /// When the peer was last heard in any way.

@@ -154,7 +154,9 @@ impl Logic {
     fn publish(&self, engine: &Engine) {
         let now = self.clock.now();
         if self.windows.snapshot.receiver_count() > 0 {
-            let snapshot = serde_json::to_value(engine.snapshot(now)).unwrap_or_default();
+            let snapshot = engine.snapshot(now);
+            self.metrics.observe_guards(&snapshot);
+            let snapshot = serde_json::to_value(snapshot).unwrap_or_default();
             self.windows.snapshot.send_replace(snapshot);
         }
         self.windows.status.send_replace(engine.peer_status(now.mono));

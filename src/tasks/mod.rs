@@ -79,11 +79,13 @@ pub enum TaskName {
     SensorWatch,
     /// Publishes ingresses as a geo load balancer.
     GeoSync,
+    /// Checks services and announces their prefixes.
+    Anycast,
 }
 
 impl TaskName {
     /// Every task, in a fixed order.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::LogicHandler,
         Self::DnsWatch,
         Self::KubeWatch,
@@ -95,6 +97,7 @@ impl TaskName {
         Self::TickProducer,
         Self::SensorWatch,
         Self::GeoSync,
+        Self::Anycast,
     ];
 
     /// The name in `PROCESS_LIST`, `/health`, logs and metrics.
@@ -111,6 +114,7 @@ impl TaskName {
             Self::TickProducer => "tick_producer",
             Self::SensorWatch => "sensor_watch",
             Self::GeoSync => "geo_sync",
+            Self::Anycast => "anycast",
         }
     }
 }

@@ -117,6 +117,8 @@ pub enum SupervisorEnd {
     Stopped {
         /// Tasks that did not end in time.
         aborted: Vec<TaskName>,
+        /// Tasks that could not end as they should, and why.
+        failed: Vec<(TaskName, String)>,
     },
     /// A vital task cannot live.
     VitalTaskLost {
@@ -143,6 +145,8 @@ pub struct Supervisor {
     metrics: Metrics,
     tasks: Vec<Task>,
     table: watch::Sender<TaskTable>,
+    /// What failed while everything was asked to end.
+    failed: Vec<(TaskName, String)>,
 }
 
 enum Turn {
@@ -164,7 +168,8 @@ fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
 impl Supervisor {
     /// A supervisor without tasks; `cancel` asks it to stop them all.
     pub fn new(cancel: CancellationToken, metrics: Metrics) -> Self {
-        Self { cancel, metrics, tasks: Vec::new(), table: watch::Sender::new(TaskTable::new()) }
+        let table = watch::Sender::new(TaskTable::new());
+        Self { cancel, metrics, tasks: Vec::new(), table, failed: Vec::new() }
     }
 
     /// The tasks as they are, now and later.
@@ -241,7 +246,7 @@ impl Supervisor {
         let aborted = self.stop(&mut set).await;
         match lost {
             Some((task, reason)) => SupervisorEnd::VitalTaskLost { task, reason },
-            None => SupervisorEnd::Stopped { aborted },
+            None => SupervisorEnd::Stopped { aborted, failed: std::mem::take(&mut self.failed) },
         }
     }
 
@@ -353,7 +358,10 @@ impl Supervisor {
         self.tasks[index].handle = None;
         let name = self.tasks[index].name;
         match exit {
-            Exit::Failed(reason) => self.publish(name, TaskState::Failed, Some(reason)),
+            Exit::Failed(reason) => {
+                self.failed.push((name, reason.clone()));
+                self.publish(name, TaskState::Failed, Some(reason));
+            }
             Exit::Cancelled | Exit::Finished => self.publish(name, TaskState::Stopped, None),
         }
     }

@@ -60,7 +60,7 @@ async fn a_task_that_panics_is_started_again_with_growing_pauses() {
     assert!(text.contains("switchover_task_restarts_total{task=\"dns_watch\"} 8.0"), "{text}");
     assert!(text.contains("switchover_task_up{task=\"dns_watch\"} 0.0"));
     cancel.cancel();
-    assert_eq!(run.await.unwrap(), SupervisorEnd::Stopped { aborted: vec![] });
+    assert_eq!(run.await.unwrap(), SupervisorEnd::Stopped { aborted: vec![], failed: vec![] });
 }
 
 #[tokio::test(start_paused = true)]
@@ -121,7 +121,10 @@ async fn tasks_stop_in_the_order_given_and_a_deaf_one_is_aborted() {
     let run = tokio::spawn(supervisor.run());
     tokio::task::yield_now().await;
     cancel.cancel();
-    assert_eq!(run.await.unwrap(), SupervisorEnd::Stopped { aborted: vec![TaskName::DnsWatch] });
+    assert_eq!(
+        run.await.unwrap(),
+        SupervisorEnd::Stopped { aborted: vec![TaskName::DnsWatch], failed: vec![] }
+    );
     assert_eq!(*order.lock().unwrap(), [TaskName::KubeWatch, TaskName::LogicHandler]);
 }
 

@@ -6,6 +6,7 @@
 use std::fmt;
 use std::io::IsTerminal;
 
+use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::Writer;
@@ -31,6 +32,7 @@ pub fn init(settings: &LogSettings) -> Guard {
     let result = match settings.format {
         LogFormat::Text => builder.event_format(TextLine { zone: jiff::tz::TimeZone::system() }).try_init(),
         LogFormat::Json => builder.json().flatten_event(true).try_init(),
+        LogFormat::Logfmt => builder.event_format(LogfmtLine).try_init(),
     };
     Guard { installed: result.is_ok() }
 }
@@ -64,6 +66,51 @@ where
             fields = fields.replace('\r', "\\r").replace('\n', "\\n");
         }
         writeln!(writer, "{fields}")
+    }
+}
+
+/// `timestamp=... level=info logger=... event="message" name=value ...`, times in UTC.
+struct LogfmtLine;
+
+impl<S, N> FormatEvent<S, N> for LogfmtLine
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(
+        &self,
+        _: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        let metadata = event.metadata();
+        let now = jiff::Timestamp::now();
+        let name = metadata.target().rsplit("::").next().unwrap_or_default();
+        write!(writer, "timestamp={now:.6} level={}", level_word(*metadata.level()).trim().to_lowercase())?;
+        let mut pairs = Pairs(format!(" logger={name}"));
+        event.record(&mut pairs);
+        writeln!(writer, "{}", pairs.0)
+    }
+}
+
+/// Fields as ` name=value`, quoted where they have to be.
+struct Pairs(String);
+
+impl Pairs {
+    fn add(&mut self, field: &Field, value: &str) {
+        let name = if field.name() == "message" { "event" } else { field.name() };
+        let plain = !value.is_empty() && !value.contains(|c: char| c.is_whitespace() || "=\"\\".contains(c));
+        self.0.push_str(&if plain { format!(" {name}={value}") } else { format!(" {name}={value:?}") });
+    }
+}
+
+impl Visit for Pairs {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.add(field, value);
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.add(field, &format!("{value:?}"));
     }
 }
 

@@ -54,6 +54,7 @@ struct Inner {
     journal_lost: Gauge,
     bus_depth: Gauge,
     auth_failures: CounterVec,
+    guards: super::guards::GuardMetrics,
 }
 
 /// Registers a collector; where one of that name is registered already (an agent started twice in one process on
@@ -72,11 +73,11 @@ fn counters(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> Cou
     register(registry, CounterVec::new(Opts::new(name, help), labels).expect("name and labels are constants"))
 }
 
-fn gauges(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> GaugeVec {
+pub(super) fn gauges(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> GaugeVec {
     register(registry, GaugeVec::new(Opts::new(name, help), labels).expect("name and labels are constants"))
 }
 
-fn gauge(registry: &Registry, name: &str, help: &str) -> Gauge {
+pub(super) fn gauge(registry: &Registry, name: &str, help: &str) -> Gauge {
     register(registry, Gauge::new(name, help).expect("the name is a constant"))
 }
 
@@ -97,6 +98,7 @@ impl Metrics {
         let inner = Inner {
             pid: std::process::id().to_string(),
             release: RwLock::new(String::new()),
+            guards: super::guards::GuardMetrics::new(registry),
             logic_total: counters(registry, "switchover_logic_total", OLD_HELP, &["resource", "state"]),
             logic_gauge: gauges(registry, "switchover_logic_gauge", OLD_HELP, &["pid", "resource"]),
             pipeline_total: counters(registry, "switchover_pipeline_total", OLD_HELP, &["release", "state"]),
@@ -203,6 +205,11 @@ impl Metrics {
     /// A request with a side effect was turned away; `reason` is one of few constants.
     pub fn count_auth_failure(&self, reason: &str) {
         self.inner.auth_failures.with_label_values(&[reason]).inc();
+    }
+
+    /// Updates what the engine's snapshot shows of the guards.
+    pub fn observe_guards(&self, snapshot: &crate::rules::snapshot::Snapshot) {
+        self.inner.guards.observe(snapshot);
     }
 
     /// Updates what follows from an input of the engine.

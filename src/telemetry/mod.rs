@@ -3,6 +3,7 @@
 //! Owns the log format, the phrases of notes and the names of the engine's metrics. Decides nothing and contacts
 //! nothing. Called by the wiring with every event and note; the HTTP interface prints the metrics.
 
+mod guards;
 pub mod log;
 pub mod metrics;
 

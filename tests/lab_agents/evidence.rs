@@ -54,6 +54,7 @@ async fn defect_9_an_odd_answer_that_does_not_last_moves_nothing() {
 #[tokio::test]
 async fn defect_10_a_reaction_that_failed_is_repeated_without_a_new_dns_answer() {
     let stage = Stage::up_with(quick().with("AUTOMATION_PAUSE_SECONDS", "1")).await;
+    stage.initiate(Side::Passive, Fault::DnsLookupError);
     stage.initiate(Side::Active, Fault::ApiDown);
     stage.initiate(Side::Active, Fault::DnsFlip);
     stage.until("the traffic to be seen moved", || stage.shown(Side::Active)["traffic_moved"] == true).await;

@@ -90,6 +90,11 @@ async fn a_lasting_dns_answer_asks_for_the_same_failover() {
     let settings =
         LabSettings::on_free_ports().with("DNS_POLL_SECONDS", "0.2").with("DNS_AGREE_SECONDS", "2");
     let stage = Stage::up_with(settings).await;
+    // Only the active site sees it; the passive one's resolvers say nothing that would contradict.
+    stage.initiate(Side::Passive, Fault::DnsLookupError);
+    stage
+        .until("the passive site to see nothing", || stage.shown(Side::Passive)["dns"] != "127.0.0.11")
+        .await;
     stage.initiate(Side::Active, Fault::DnsFlip);
     stage.settled("golddr-primary").await;
     compare(&stage, Side::Active, "dns-flip.active").await;

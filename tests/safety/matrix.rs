@@ -26,7 +26,7 @@ fn rows() -> impl Iterator<Item = Row> {
 }
 
 /// Two resolvers, a quorum of two, one agreeing round: through the shipped functions.
-fn load_balancer(resolvers: [Sense; 2]) -> (Sense, u32) {
+fn load_balancer(resolvers: [Sense; 2]) -> (Sense, bool) {
     let address = |last: u8| std::net::IpAddr::from([10, 0, 0, last]);
     let named = resolvers.iter().enumerate().map(|(index, value)| {
         let answer = match value {
@@ -41,19 +41,19 @@ fn load_balancer(resolvers: [Sense; 2]) -> (Sense, u32) {
     let seen = kind(&answer, &[address(1)].into(), &[address(2)].into());
     let mut damping = Damping::new(1, 0);
     damping.feed(seen, Mono(0));
-    let count = if matches!(answer, Answer::Unknown(_)) { 0 } else { agreeing(&sample, &answer) };
+    let agree = !matches!(answer, Answer::Unknown(_)) && agreeing(&sample, &answer) >= 2;
     match damping.holds() {
-        Some(held) => (sense_of_kind(held), count),
-        None if resolvers.contains(&Sense::Stale) => (Sense::Stale, 0),
-        None => (Sense::Unknown, 0),
+        Some(held) => (sense_of_kind(held), agree),
+        None if resolvers.contains(&Sense::Stale) => (Sense::Stale, false),
+        None => (Sense::Unknown, false),
     }
 }
 
 fn senses(row: &Row, lapsed: bool) -> Senses {
-    let (gslb, resolvers) = load_balancer([row[0], row[1]]);
+    let (gslb, resolvers_agree) = load_balancer([row[0], row[1]]);
     Senses {
         gslb,
-        resolvers,
+        resolvers_agree,
         peer: row[2],
         peer_view: row[3],
         cloud: row[4],

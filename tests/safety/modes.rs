@@ -33,11 +33,13 @@ fn moved_dns(pair: &mut Pair) {
     pair.dns_override = Some(ResolverAnswer::Addresses([std::net::IpAddr::from([10, 0, 0, 2])].into()));
 }
 
+/// Sites that know no load balancer, so that the lease alone decides.
 fn self_fencing_pair(with_witness: bool) -> Pair {
     let mut pair = Pair::new(|policy| {
         self_fencing(policy);
         policy.safety.witness = with_witness;
     });
+    no_dns(&mut pair);
     pair.witness = with_witness.then(SimulatedWitness::default);
     pair.run(10_000);
     pair
@@ -58,7 +60,6 @@ fn phase(pair: &Pair, side: Side) -> String {
 #[test]
 fn without_a_witness_a_cut_link_moves_the_service_after_lease_and_grace_with_never_two_writers() {
     let mut pair = self_fencing_pair(false);
-    no_dns(&mut pair);
     cut_link(&mut pair);
     pair.run(20_000);
     assert!(!pair.half(Side::Active).site.is_writable(), "the active site let go after its lease");
@@ -74,7 +75,6 @@ fn without_a_witness_a_cut_link_moves_the_service_after_lease_and_grace_with_nev
 #[test]
 fn a_link_that_heals_within_the_grace_gives_the_service_back_to_the_active_site() {
     let mut pair = self_fencing_pair(false);
-    no_dns(&mut pair);
     cut_link(&mut pair);
     pair.run(20_000);
     heal_link(&mut pair);
@@ -88,7 +88,6 @@ fn a_link_that_heals_within_the_grace_gives_the_service_back_to_the_active_site(
 #[test]
 fn with_a_witness_a_cut_link_alone_moves_nothing() {
     let mut pair = self_fencing_pair(true);
-    no_dns(&mut pair);
     cut_link(&mut pair);
     pair.run(10 * MINUTE);
     assert!(pair.half(Side::Active).site.is_writable(), "the witness renews its lease");
@@ -100,7 +99,6 @@ fn with_a_witness_a_cut_link_alone_moves_nothing() {
 #[test]
 fn an_active_site_that_is_cut_off_from_both_is_replaced_with_never_two_writers() {
     let mut pair = self_fencing_pair(true);
-    no_dns(&mut pair);
     cut_link(&mut pair);
     pair.witness.as_mut().unwrap().cut_active = true;
     assert!(pair.run_until(5 * MINUTE, |pair| phase(pair, Side::Passive) == "golddr-primary"));
@@ -116,7 +114,6 @@ fn an_active_site_that_is_cut_off_from_both_is_replaced_with_never_two_writers()
 #[test]
 fn a_passive_site_that_is_cut_off_from_both_does_nothing() {
     let mut pair = self_fencing_pair(true);
-    no_dns(&mut pair);
     cut_link(&mut pair);
     pair.witness.as_mut().unwrap().cut_passive = true;
     pair.run(30 * MINUTE);
@@ -129,7 +126,6 @@ fn a_passive_site_that_is_cut_off_from_both_does_nothing() {
 fn one_way_cuts_end_with_one_writer() {
     for from_active in [true, false] {
         let mut pair = self_fencing_pair(false);
-        no_dns(&mut pair);
         pair.cut.from_active = from_active;
         pair.cut.from_passive = !from_active;
         pair.run(10 * MINUTE);
@@ -145,7 +141,6 @@ fn one_way_cuts_end_with_one_writer() {
 fn a_dead_active_site_is_replaced_in_self_fencing() {
     for with_witness in [false, true] {
         let mut pair = self_fencing_pair(with_witness);
-        no_dns(&mut pair);
         pair.half_mut(Side::Active).running = false;
         pair.half_mut(Side::Active).site.database.replicas = 0;
         let moved = pair.run_until(5 * MINUTE, |pair| phase(pair, Side::Passive) == "golddr-primary");
@@ -155,7 +150,8 @@ fn a_dead_active_site_is_replaced_in_self_fencing() {
 
 #[test]
 fn a_load_balancer_that_still_answers_with_the_active_site_keeps_the_service_there() {
-    let mut pair = self_fencing_pair(false);
+    let mut pair = Pair::new(self_fencing);
+    pair.run(10_000);
     pair.dns_override = Some(ResolverAnswer::Addresses([std::net::IpAddr::from([10, 0, 0, 1])].into()));
     cut_link(&mut pair);
     pair.run(5 * MINUTE);
@@ -166,7 +162,6 @@ fn a_load_balancer_that_still_answers_with_the_active_site_keeps_the_service_the
 #[test]
 fn a_person_may_let_a_cut_off_site_serve_and_the_next_contact_ends_the_waiver() {
     let mut pair = self_fencing_pair(false);
-    no_dns(&mut pair);
     // The other site is dead for good, so nobody will ever answer.
     pair.half_mut(Side::Passive).running = false;
     pair.run(MINUTE);
@@ -321,4 +316,28 @@ fn people_are_told_once_when_neither_site_takes_writes_for_too_long() {
         let told = refusals(&pair, side).iter().filter(|name| *name == "both-demoted").count();
         assert_eq!(told, 1, "{side}");
     }
+}
+
+#[test]
+fn a_person_who_moves_a_cut_off_site_waits_for_its_lease_to_end_and_makes_no_second_writer() {
+    let mut pair = self_fencing_pair(false);
+    cut_link(&mut pair);
+    pair.run(5_000);
+    pair.ask(Side::Passive, Transition::GolddrPrimary);
+    assert!(pair.run_until(5 * MINUTE, |pair| phase(pair, Side::Passive) == "golddr-primary"));
+    assert!(pair.half(Side::Passive).site.is_writable());
+    assert_eq!(pair.split_brain_ms, 0);
+}
+
+#[test]
+fn a_passive_site_that_can_no_longer_ask_anybody_takes_itself_for_cut_off() {
+    let mut pair = Pair::new(self_fencing);
+    pair.run(10_000);
+    no_dns(&mut pair);
+    cut_link(&mut pair);
+    pair.run(10 * MINUTE);
+    assert_eq!(phase(&pair, Side::Passive), "active-passive");
+    assert!(refusals(&pair, Side::Passive).contains(&"cut-off".to_owned()));
+    heal_link(&mut pair);
+    assert!(pair.run_until(MINUTE, |pair| pair.half(Side::Active).site.is_writable()));
 }

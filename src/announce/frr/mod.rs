@@ -41,7 +41,7 @@ const DIAGNOSE_BATCH: usize = 50;
 
 /// Prefixes asked about in one change: what is not known to be well first, and of the others some in turn, so that
 /// ten thousand prefixes cost a second and not a minute.
-const DIAGNOSE_URGENT: usize = 500;
+const DIAGNOSE_URGENT: usize = 100;
 const DIAGNOSE_TURN: usize = 50;
 
 /// Where a wanted prefix stands in FRR.
@@ -90,12 +90,6 @@ impl FrrAnnouncer {
         }
     }
 
-    /// Adds prefixes to those that are ours, after a reload for example. Prefixes are never disowned while the
-    /// process runs, so that a removed one is withdrawn.
-    pub fn manage(&mut self, more: impl IntoIterator<Item = PrefixKey>) {
-        self.managed.extend(more);
-    }
-
     /// Where every wanted prefix stood when it was last looked at.
     pub fn standing(&self) -> &BTreeMap<PrefixKey, Standing> {
         &self.standing
@@ -139,9 +133,14 @@ impl FrrAnnouncer {
         for key in changes.announced.iter().chain(&changes.updated) {
             self.standing.remove(key);
         }
-        if let Err(error) = self.diagnose().await {
+        // After a change of many prefixes the next one must not wait until all were asked about: a later call asks.
+        let few = self.desired.len() <= DIAGNOSE_BATCH;
+        if (few || changes.is_empty())
+            && let Err(error) = self.diagnose().await
+        {
             warn!(announcer = %self.name, %error, "could not check whether FRR uses the routes");
         }
+        changes.unsure = self.desired.keys().any(|key| !self.standing.contains_key(key));
         let useless = self.standing.iter().filter(|(_, standing)| **standing != Standing::Advertised);
         changes.diagnoses = useless.map(|(key, standing)| (key.clone(), standing.to_string())).collect();
         Ok(changes)
@@ -176,7 +175,7 @@ impl FrrAnnouncer {
         Ok(Difference::between(&after, desired, &self.managed)?.is_empty())
     }
 
-    /// Asks FRR whether it uses the wanted routes; a prefix whose standing changed is logged. With very many prefixes
+    /// Asks FRR whether it uses the wanted routes. With very many prefixes
     /// each call asks about a part of those that were well before.
     ///
     /// # Errors
@@ -190,11 +189,7 @@ impl FrrAnnouncer {
             let answers =
                 serde_json::Deserializer::from_str(&text).into_iter::<Value>().map_while(Result::ok);
             for (key, answer) in batch.iter().zip(answers) {
-                let now = judge(&answer);
-                let before = self.standing.insert(key.clone(), now.clone());
-                if now != Standing::Advertised && before.as_ref() != Some(&now) {
-                    warn!(announcer = %self.name, prefix = %key.prefix, vrf = ?key.vrf, "{now}");
-                }
+                self.standing.insert(key.clone(), judge(&answer));
             }
         }
         Ok(&self.standing)
@@ -260,6 +255,15 @@ fn check(name: &str, desired: &BTreeMap<PrefixKey, RouteAttributes>) -> Result<(
 impl Announcer for FrrAnnouncer {
     fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Prefixes are never disowned while the process runs, so that one that a reload removed is withdrawn.
+    fn manage(&mut self, prefixes: &mut dyn Iterator<Item = &PrefixKey>) {
+        for prefix in prefixes {
+            if !self.managed.contains(prefix) {
+                self.managed.insert(prefix.clone());
+            }
+        }
     }
 
     fn set<'a>(

@@ -48,6 +48,8 @@ impl Session<'_> {
         if first || wanted.generation() > self.sent.generation() {
             let delta = wanted.since(&self.sent, |p| families.contains(&family_of(p)));
             let tail = if first { families.iter().map(|f| end_of_rib(*f)).collect() } else { Vec::new() };
+            let withdrawn = delta.withdraw.len() as u64;
+            self.status.send_modify(|status| status.withdrawn_prefixes += withdrawn);
             self.sending =
                 Some(Sending { packer: Packer::new(delta), tail, target: Some(Arc::clone(wanted)) });
             return true;

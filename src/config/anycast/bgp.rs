@@ -6,11 +6,14 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 
+use serde::Deserialize as _;
 use serde_json::{Map, Value};
 
 use super::fields::Fields;
 use super::service;
 use crate::announce::PrefixKey;
+use crate::config::Problem;
+use crate::config::bgp::{NeighbourSettings, SpeakerSettings};
 
 /// Keys of a neighbour that go to the speaker as they are.
 const PASSED: [&str; 21] = [
@@ -48,6 +51,34 @@ impl BgpSection {
         &self.0
     }
 
+    /// The speaker's settings, checked.
+    ///
+    /// # Errors
+    /// Everything that is wrong with them, under the names that the file has for it.
+    pub fn speaker(&self) -> Result<SpeakerSettings, Vec<Problem>> {
+        let mut problems = Vec::new();
+        match SpeakerSettings::deserialize(&self.0) {
+            Ok(settings) => {
+                settings.validate("announcer", &mut problems);
+                for problem in &mut problems {
+                    problem.setting = as_in_the_file(&problem.setting);
+                }
+                if problems.is_empty() { Ok(settings) } else { Err(problems) }
+            }
+            Err(error) => {
+                let neighbours = self.0.get("neighbours").and_then(Value::as_array);
+                for (index, neighbour) in neighbours.into_iter().flatten().enumerate() {
+                    problems.extend(misread(index, neighbour));
+                }
+                if problems.is_empty() {
+                    let (setting, want) = ("announcer".to_owned(), error.to_string());
+                    problems.push(Problem { setting, value: None, want });
+                }
+                Err(problems)
+            }
+        }
+    }
+
     /// Our router id.
     pub fn router_id(&self) -> &str {
         self.0.get("router_id").and_then(Value::as_str).unwrap_or_default()
@@ -58,6 +89,32 @@ impl fmt::Debug for BgpSection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "BgpSection({})", self.router_id())
     }
+}
+
+/// The name that the file has for a setting of the speaker.
+fn as_in_the_file(setting: &str) -> String {
+    let setting = setting.replacen(".neighbours", ".peers", 1);
+    match setting.strip_suffix("].address") {
+        Some(start) => format!("{start}].remote_address"),
+        None => setting,
+    }
+}
+
+/// The keys of a neighbour whose values are of a wrong kind: each is tried alone, since the reader stops at the first.
+fn misread(index: usize, neighbour: &Value) -> Vec<Problem> {
+    let entries = neighbour.as_object().into_iter().flatten();
+    entries
+        .filter(|(key, _)| PASSED.contains(&key.as_str()))
+        .filter_map(|(key, value)| {
+            let alone = serde_json::json!({ "address": "192.0.2.1", "remote_asn": 1, key: value });
+            let error = NeighbourSettings::deserialize(&alone).err()?;
+            // Neither a password nor the reader's words about it, which repeat it.
+            let secret = key == "password";
+            let shown = Some(if secret { "***".to_owned() } else { value.to_string() });
+            let want = if secret { "a text is wanted".to_owned() } else { error.to_string() };
+            Some(Problem { setting: format!("announcer.peers[{index}].{key}"), value: shown, want })
+        })
+        .collect()
 }
 
 /// Reads the section without its routes; `need_routes` = they must be there.

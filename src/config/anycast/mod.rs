@@ -264,16 +264,13 @@ impl LoadError {
         }
     }
 
-    /// Its problems, one for each thing that is wrong.
-    pub fn problems(&self) -> Vec<Problem> {
+    /// What is wrong with the file at `path`, one problem for each thing.
+    pub fn problems(&self, path: &Path) -> Vec<Problem> {
         match self {
             Self::Invalid(problems) => problems.clone(),
             other => {
-                vec![Problem {
-                    setting: "configuration file".to_owned(),
-                    value: None,
-                    want: other.to_string(),
-                }]
+                let value = Some(path.display().to_string());
+                vec![Problem { setting: settings::CONFIG.to_owned(), value, want: other.to_string() }]
             }
         }
     }

@@ -30,10 +30,17 @@ pub fn parse(text: &str) -> Result<Anycast, LoadError> {
         Dialect::Python => python::read(&Fields::root(root, &problems, Numbers::Seconds)),
         Dialect::Go => go::read(&Fields::root(root, &problems, Numbers::Refused)),
     };
-    match problems.into_inner() {
-        none if none.is_empty() => Ok(config),
-        some => Err(LoadError::Invalid(some)),
+    let mut problems = problems.into_inner();
+    if let Some(Err(more)) = config.bgp.as_ref().map(|section| section.speaker()) {
+        for problem in more {
+            // What stands for a value that is missing or unreadable was complained of already.
+            let known = problems.iter().any(|old| old.setting.starts_with(&problem.setting));
+            if !known {
+                problems.push(problem);
+            }
+        }
     }
+    if problems.is_empty() { Ok(config) } else { Err(LoadError::Invalid(problems)) }
 }
 
 /// What a file says beside or instead of anycast services: its `env` table, as settings of the whole agent.

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use super::checker::Judgement;
 use super::history::clock;
-use super::plan::Plan;
+use super::plan::{DAY_MS, EPISODE_MS, Plan};
 use super::{Outcome, run};
 
 /// Facts before a violation that are shown.
@@ -28,6 +28,8 @@ pub struct Order {
     pub threads: usize,
     /// The whole timeline is shown.
     pub trace: bool,
+    /// Called with a line after each run.
+    pub tell: fn(&str),
 }
 
 /// The sum of all runs.
@@ -35,8 +37,8 @@ pub struct Order {
 pub struct Sum {
     /// Runs.
     pub runs: u64,
-    /// Days of pairs.
-    pub days: u64,
+    /// Episodes.
+    pub episodes: u64,
     /// Broken promises.
     pub violations: u64,
     /// Runs whose second run gave another journal.
@@ -77,6 +79,7 @@ pub fn campaign(order: &Order) -> io::Result<Sum> {
             });
             match result {
                 Ok((mut outcome, same)) => {
+                    (order.tell)(&outcome.summary());
                     if outcome.judgement.violations.is_empty() && !order.trace {
                         outcome.history.facts.clear();
                     }
@@ -116,7 +119,7 @@ impl Sum {
     fn add(&mut self, outcome: &Outcome, same: bool, trace: bool) {
         let (plan, found) = (&outcome.plan, &outcome.judgement);
         self.runs += 1;
-        self.days += plan.days;
+        self.episodes += plan.episodes;
         self.bytes += outcome.journals.iter().map(|(bytes, _)| bytes).sum::<u64>();
         if trace {
             outcome.history.lines(0).for_each(|line| self.say(&line));
@@ -159,19 +162,20 @@ impl Sum {
     pub fn report(&mut self) -> String {
         let mut out = std::mem::take(&mut self.said);
         let all = &mut self.all;
-        let simulated = self.days * 86_400_000;
+        let simulated = self.episodes * EPISODE_MS;
+        let days = simulated as f64 / DAY_MS as f64;
         let speed = simulated / self.took_ms.max(1);
         let faults: u64 = all.faults.values().sum();
-        let per_day = faults as f64 / self.days.max(1) as f64;
+        let per_day = faults as f64 / days.max(0.001);
         let mut line = |text: String| {
             out.push_str(&text);
             out.push('\n');
         };
         line(format!(
-            "{} runs, {} days of a pair ({} site-days) in {:.1} s: {} times real time, {} journal bytes",
+            "{} runs, {:.1} days of a pair ({:.1} site-days) in {:.1} s: {} times real time, {} journal bytes",
             self.runs,
-            self.days,
-            2 * self.days,
+            days,
+            2.0 * days,
             self.took_ms as f64 / 1_000.0,
             speed,
             self.bytes

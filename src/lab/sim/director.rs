@@ -11,7 +11,7 @@ use super::link::Doors;
 use super::nemesis::{MENDED_MS, Strike, schedule};
 use super::order::{in_order, serving};
 use super::person::{Person, Wish};
-use super::plan::{DAY_MS, EPISODE_MS, Plan, Scenario};
+use super::plan::{EPISODE_MS, Plan, Scenario};
 use super::strike::{self, Aftermath};
 use super::world::Shared;
 use crate::model::{OperatorRequest, Side};
@@ -61,8 +61,7 @@ impl Director {
             director.at(strike.at, Act::Strike(strike));
             director.at(strike.until, Act::Mend(strike));
         }
-        let episodes = director.shared.plan.days * DAY_MS / EPISODE_MS;
-        for episode in 0..episodes {
+        for episode in 0..director.shared.plan.episodes {
             director.at(episode * EPISODE_MS + MENDED_MS + 1, Act::Mended);
             director.at((episode + 1) * EPISODE_MS - 1, Act::Close);
         }

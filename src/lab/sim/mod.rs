@@ -52,6 +52,20 @@ pub struct Outcome {
     pub took_ms: u64,
 }
 
+impl Outcome {
+    /// One line.
+    pub fn summary(&self) -> String {
+        let faults: u64 = self.judgement.faults.values().sum();
+        let broken: Vec<&str> = self.judgement.violations.iter().map(|violation| violation.promise).collect();
+        let mode = format!("{:?}{}", self.plan.mode, if self.plan.witness { " with a witness" } else { "" });
+        format!(
+            "seed {} ({mode}): {faults} faults, {:.1} s, violations: {broken:?}",
+            self.plan.seed,
+            self.took_ms as f64 / 1_000.0
+        )
+    }
+}
+
 /// A folder that goes with its owner.
 struct Folder(PathBuf);
 

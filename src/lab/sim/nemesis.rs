@@ -165,8 +165,7 @@ pub const MENDED_MS: u64 = 75 * 60_000;
 pub fn schedule(plan: &Plan) -> Vec<Strike> {
     let mut dice = Dice::new(plan.seed, "nemesis");
     let mut strikes = Vec::new();
-    let episodes = plan.days * super::plan::DAY_MS / EPISODE_MS;
-    for episode in 0..episodes {
+    for episode in 0..plan.episodes {
         let start = episode * EPISODE_MS;
         match plan.scenario {
             Scenario::Nemesis => nemesis(start, &mut dice, &mut strikes),

@@ -8,9 +8,14 @@ use crate::verify::settings;
 pub const DAY_MS: u64 = 86_400_000;
 /// Milliseconds of an episode: things break in its first part, then must come to rest, then a person tidies up.
 pub const EPISODE_MS: u64 = 3 * 3_600_000;
+/// Episodes of a day.
+pub const EPISODES_A_DAY: u64 = DAY_MS / EPISODE_MS;
 
 /// How long traffic must have moved before anybody follows it (`DNS_AGREE_SECONDS`).
 pub const DAMPING_MS: u64 = 40_000;
+
+/// `LEASE_SECONDS` and `LEASE_GRACE_SECONDS`.
+const LEASE_MS: u64 = 30_000;
 
 /// What breaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -84,10 +89,10 @@ impl Default for Pace {
             dns: 10_000,
             patroni: 10_000,
             resync: 30_000,
-            ping: 5_000,
-            loss: 15_000,
+            ping: 10_000,
+            loss: 25_000,
             forward: 5_000,
-            witness: 5_000,
+            witness: 10_000,
         }
     }
 }
@@ -97,8 +102,8 @@ impl Default for Pace {
 pub struct Plan {
     /// Where all chance comes from.
     pub seed: u64,
-    /// Simulated days of the pair.
-    pub days: u64,
+    /// Episodes of three hours; eight are a day.
+    pub episodes: u64,
     /// What breaks.
     pub scenario: Scenario,
     /// How far the agents may act alone.
@@ -124,11 +129,11 @@ pub const MODES: [(Automation, bool); 5] = [
 
 impl Plan {
     /// The plan that a seed stands for.
-    pub fn of(seed: u64, days: u64) -> Self {
+    pub fn of(seed: u64, episodes: u64) -> Self {
         let (mode, witness) = MODES[(seed % MODES.len() as u64) as usize];
         Self {
             seed,
-            days,
+            episodes,
             scenario: Scenario::Nemesis,
             mode,
             witness,
@@ -144,7 +149,9 @@ impl Plan {
             Scenario::Nemesis => String::new(),
             other => format!(" --scenario {}", other.name()),
         };
-        format!("switchover-agent lab --seed {} --days {}{scenario} --trace", self.seed, self.days)
+        // Episodes of a seed come one after the other, so that a longer run begins with the shorter one.
+        let days = self.episodes.div_ceil(EPISODES_A_DAY);
+        format!("switchover-agent lab --seed {} --days {days}{scenario} --trace", self.seed)
     }
 
     /// Settings of an agent.
@@ -157,6 +164,8 @@ impl Plan {
         policy.dns.agree_ms = DAMPING_MS;
         policy.fresh_ms = 3 * self.pace.patroni;
         policy.safety.witness = self.witness;
+        (policy.safety.lease_ms, policy.safety.grace_ms) = (LEASE_MS, LEASE_MS);
+        policy.safety.boot_grace_ms = LEASE_MS / 3;
         policy.safety.boot_fence = policy.fence_old_primary && self.mode.acts_alone();
         policy.database_peer = Some(super::site::PEER_HOST.to_owned());
         if self.planted == Planted::Gullible {

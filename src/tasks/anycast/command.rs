@@ -8,13 +8,16 @@ use serde_json::Value;
 
 use super::socket::{self, Answer, Request};
 use super::status::{Explanation, RouteStatus, ServiceStatus, Status};
+use crate::config::anycast::settings::{self, Source};
+use crate::config::{Lookup, Reader};
 
 /// Arguments of `anycast`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Arguments {
-    /// Control socket of the agent.
-    #[arg(long, global = true, value_name = "PATH", default_value = socket::DEFAULT_PATH)]
-    pub socket: PathBuf,
+    /// Control socket of the agent [default: ANYCAST_CONTROL_SOCKET, or what the file named by CONFIG says, or
+    /// /run/anycastd/control.sock]
+    #[arg(long, global = true, value_name = "PATH")]
+    pub socket: Option<PathBuf>,
     /// Print JSON.
     #[arg(long, global = true)]
     pub json: bool,
@@ -77,10 +80,20 @@ pub async fn ask(path: &Path, what: &What, json: bool) -> Result<String, String>
     }
 }
 
+/// Where the agent that runs with the same settings has its socket.
+fn find_socket(env: &dyn Lookup) -> PathBuf {
+    let reader = Reader::new(env);
+    let of_file = Source::find(&reader).and_then(|source| source.anycast?.ok()?.control_socket);
+    let named = || reader.text(settings::ANYCAST_CONTROL_SOCKET).map(PathBuf::from);
+    of_file.or_else(named).unwrap_or_else(|| PathBuf::from(socket::DEFAULT_PATH))
+}
+
 /// Runs the command: 0 = done, 1 = not done.
 #[expect(clippy::print_stdout, reason = "the output of a command")]
-pub async fn run(arguments: &Arguments) -> ExitCode {
-    match ask(&arguments.socket, &arguments.what, arguments.json).await {
+#[expect(clippy::print_stderr, reason = "errors of commands go to standard error")]
+pub async fn run(env: &dyn Lookup, arguments: &Arguments) -> ExitCode {
+    let path = arguments.socket.clone().unwrap_or_else(|| find_socket(env));
+    match ask(&path, &arguments.what, arguments.json).await {
         Ok(text) => {
             print!("{text}");
             ExitCode::SUCCESS

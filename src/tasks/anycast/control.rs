@@ -1,5 +1,7 @@
 //! The handle on a running `anycast` task: status, explain, check now, drain, undrain, reload.
 
+use std::collections::BTreeMap;
+use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -8,7 +10,8 @@ use tokio::sync::{mpsc, oneshot};
 use super::reconcile::Applied;
 use super::schedule::Sampled;
 use super::status::{Explanation, Status};
-use crate::config::anycast::Anycast;
+use crate::announce::Announcer;
+use crate::config::anycast::{AnnouncerRef, Anycast};
 
 /// Everything that reaches the owner.
 #[derive(Debug)]
@@ -29,7 +32,18 @@ pub(super) enum Request {
     CheckNow(String, oneshot::Sender<Result<String, ControlError>>),
     Drain(String, Option<Duration>, oneshot::Sender<Result<String, ControlError>>),
     Undrain(String, oneshot::Sender<Result<String, ControlError>>),
-    Reload(Box<Anycast>, oneshot::Sender<Result<String, ControlError>>),
+    Reload(Box<Anycast>, NewAnnouncers, oneshot::Sender<Result<String, ControlError>>),
+    Alive(oneshot::Sender<()>),
+}
+
+/// Announcers that a reloaded file needs and that do not run yet.
+#[derive(Default)]
+pub(super) struct NewAnnouncers(pub(super) BTreeMap<AnnouncerRef, Box<dyn Announcer>>);
+
+impl fmt::Debug for NewAnnouncers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.0.keys()).finish()
+    }
 }
 
 /// A request that was not done.
@@ -78,6 +92,14 @@ impl Control {
             receiver.await.map_err(|_| ControlError::Gone)
         };
         tokio::time::timeout(ANSWER_LIMIT, exchange).await.unwrap_or(Err(ControlError::Late))
+    }
+
+    /// Whether the owner of the state takes requests: for a watchdog.
+    ///
+    /// # Errors
+    /// Where it does not.
+    pub async fn alive(&self) -> Result<(), ControlError> {
+        self.ask(Request::Alive).await
     }
 
     /// Everything there is to see.
@@ -143,6 +165,14 @@ impl Control {
     /// # Errors
     /// A configuration that cannot be built here; then nothing has changed.
     pub async fn reload(&self, config: Anycast) -> Result<String, ControlError> {
-        self.ask(|reply| Request::Reload(Box::new(config), reply)).await?
+        self.reload_with(config, NewAnnouncers::default()).await
+    }
+
+    pub(super) async fn reload_with(
+        &self,
+        config: Anycast,
+        announcers: NewAnnouncers,
+    ) -> Result<String, ControlError> {
+        self.ask(|reply| Request::Reload(Box::new(config), announcers, reply)).await?
     }
 }

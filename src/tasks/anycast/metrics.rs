@@ -200,6 +200,11 @@ impl Metrics {
         }
     }
 
+    /// Whether a route that is set reaches anybody.
+    pub(super) fn reaches(&self, announcer: &str, key: &PrefixKey, does: bool) {
+        self.announced.with_label_values(&[&key.to_string(), announcer]).set(f64::from(u8::from(does)));
+    }
+
     /// A route that is known and not announced yet.
     pub(super) fn known(&self, announcer: &str, key: &PrefixKey) {
         self.announced.with_label_values(&[&key.to_string(), announcer]).set(0.0);

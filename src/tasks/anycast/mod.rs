@@ -15,6 +15,7 @@
 
 pub mod command;
 pub mod control;
+pub mod equip;
 mod listener;
 pub mod metrics;
 pub mod neighbours;
@@ -23,6 +24,7 @@ mod reconcile;
 mod schedule;
 mod service;
 pub mod socket;
+mod station;
 mod status;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -40,6 +42,7 @@ use crate::config::anycast::{AnnouncerRef, Anycast};
 
 pub use control::{Control, ControlError};
 pub use metrics::Metrics;
+pub use station::Station;
 pub use status::{CheckStatus, Explanation, RouteStatus, ServiceStatus, Status};
 
 /// Samples and requests that may wait for the owner: a burst of every check of a large file at once. When it is full
@@ -95,6 +98,9 @@ pub enum StartError {
     /// The control socket.
     #[error(transparent)]
     Socket(#[from] socket::SocketError),
+    /// An announcer.
+    #[error(transparent)]
+    Announcer(#[from] crate::announce::AnnounceError),
     /// The metrics.
     #[error("metrics: {0}")]
     Metrics(#[from] prometheus::Error),
@@ -124,15 +130,19 @@ pub fn start(setup: Setup, cancel: CancellationToken) -> Result<Running, StartEr
     let (sender, receiver) = mpsc::channel(QUEUE);
     let control = Control::new(sender.clone());
     let owner = owner::Owner::new(config, trust, metrics, sender)?;
+    // Listener and socket end with the owner, however it ends, so that a new start finds their places free.
+    let doors = cancel.child_token();
     if let Some(listener) = listener {
-        tokio::spawn(listener::serve(listener, registry, cancel.clone()));
+        tokio::spawn(listener::serve(listener, registry, doors.clone()));
     }
     let socket_task = lock.map(|lock| {
-        let (control, cancel) = (control.clone(), cancel.clone());
-        tokio::spawn(socket::serve(lock, control, cancel))
+        let (control, doors) = (control.clone(), doors.clone());
+        tokio::spawn(socket::serve(lock, control, doors))
     });
     let task = tokio::spawn(async move {
+        let doors = doors.drop_guard();
         let exit = owner.run(announcers, receiver, cancel).await;
+        drop(doors);
         if let Some(task) = socket_task {
             let _ = task.await;
         }

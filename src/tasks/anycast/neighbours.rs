@@ -2,6 +2,8 @@
 //!
 //! Owns names and labels; what a neighbour's state is comes in as plain data from whoever runs the speaker.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use prometheus::{GaugeVec, Opts, Registry};
 
 use super::metrics::replace;
@@ -84,6 +86,7 @@ pub struct NeighbourMetrics {
     advertised: GaugeVec,
     established: GaugeVec,
     last_notification: GaugeVec,
+    shown: Arc<Mutex<Vec<Neighbour>>>,
 }
 
 impl NeighbourMetrics {
@@ -106,14 +109,20 @@ impl NeighbourMetrics {
             advertised: gauge("advertised_prefixes", "Prefixes that the neighbour holds from us.", &labels)?,
             established: gauge("session_established_timestamp_seconds", "Since when, since 1970.", &labels)?,
             last_notification: gauge("last_notification", "1 for the last NOTIFICATION.", &notification)?,
+            shown: Arc::default(),
         })
     }
 
-    /// Takes over the state of all neighbours.
+    /// Takes over the state of all neighbours. Only series that are over are removed, so that no scrape finds a gap.
     pub fn set(&self, router_id: &str, neighbours: &[Neighbour]) {
         self.count.with_label_values(&[router_id]).set(neighbours.len() as f64);
-        self.established.reset();
-        self.last_notification.reset();
+        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        for old in shown.iter() {
+            let new = neighbours.iter().find(|new| new.address == old.address);
+            self.forget(router_id, old, new);
+        }
+        *shown = neighbours.to_vec();
+        drop(shown);
         for neighbour in neighbours {
             let labels = [router_id, neighbour.address.as_str()];
             for (gauge, value) in self.predecessor.iter().zip(values(neighbour)) {
@@ -128,6 +137,28 @@ impl NeighbourMetrics {
                 let labels = [router_id, neighbour.address.as_str(), &code, &subcode, direction];
                 self.last_notification.with_label_values(&labels).set(1.0);
             }
+        }
+    }
+}
+
+impl NeighbourMetrics {
+    /// Removes the series of a neighbour that its new state does not have.
+    fn forget(&self, router_id: &str, old: &Neighbour, new: Option<&Neighbour>) {
+        let labels = [router_id, old.address.as_str()];
+        // A series that was never set can't be removed, which is just as well.
+        if new.is_none() {
+            for gauge in self.predecessor.iter().chain([&self.advertised]) {
+                let _ = gauge.remove_label_values(&labels);
+            }
+        }
+        if new.is_none_or(|new| new.established_at.is_none()) {
+            let _ = self.established.remove_label_values(&labels);
+        }
+        let replaced = new.is_none_or(|new| new.last_notification != old.last_notification);
+        if let Some((code, subcode, direction)) = old.last_notification.filter(|_| replaced) {
+            let (code, subcode) = (code.to_string(), subcode.to_string());
+            let labels = [router_id, old.address.as_str(), &code, &subcode, direction];
+            let _ = self.last_notification.remove_label_values(&labels);
         }
     }
 }

@@ -111,7 +111,7 @@ impl Owner {
         self.begin(built, &BTreeMap::new());
         self.look_at_disable_files();
         self.ready = self.config.start == StartRule::Withdraw;
-        let reconcilers = self.open_outlets(announcers);
+        self.open_outlets(announcers);
         self.redo_everything();
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -128,9 +128,7 @@ impl Owner {
             }
             self.decide();
         }
-        let exit = self.end(&mut inputs).await;
-        reconcilers.close();
-        exit
+        self.end(&mut inputs).await
     }
 
     /// Starts services; one that had another configuration before keeps its state until its new checks have spoken.

@@ -23,6 +23,16 @@ const CALL_LIMIT: Duration = Duration::from_secs(15);
 /// First wait after a failed call; doubles up to [`RETRY_MAX`].
 const RETRY_MIN: Duration = Duration::from_millis(200);
 
+/// When to look again at prefixes that reach nobody, and at those that could not be looked at yet.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
+const UNSURE: Duration = Duration::from_secs(1);
+
+/// Wait between two looks at whether a withdrawal has reached everybody.
+const CONFIRM: Duration = Duration::from_millis(20);
+
+/// Diagnoses, and prefixes that may remain, that are told one by one.
+const NAMED: usize = 20;
+
 /// Longest wait after a failed call.
 const RETRY_MAX: Duration = Duration::from_secs(30);
 
@@ -61,6 +71,8 @@ pub(super) struct Reconciler {
     pub(super) every: watch::Receiver<Duration>,
     pub(super) reports: mpsc::Sender<Input>,
     pub(super) metrics: Metrics,
+    /// What was wrong with which prefix when it was last looked at.
+    pub(super) diagnosed: BTreeMap<PrefixKey, String>,
 }
 
 impl Reconciler {
@@ -76,7 +88,10 @@ impl Reconciler {
             let mut next = Instant::now() + *self.every.borrow();
             if wanted.ready {
                 match self.apply(&wanted, &mut last_error).await {
-                    Ok(()) => failures = 0,
+                    Ok(soon) => {
+                        failures = 0;
+                        next = soon.map_or(next, |soon| next.min(Instant::now() + soon));
+                    }
                     Err(()) => {
                         failures = failures.saturating_add(1);
                         let wait = RETRY_MIN.saturating_mul(1 << (failures - 1).min(16)).min(RETRY_MAX);
@@ -98,12 +113,15 @@ impl Reconciler {
         }
     }
 
-    async fn apply(&mut self, wanted: &Arc<Wanted>, last_error: &mut String) -> Result<(), ()> {
+    /// Calls the announcer; says when to call again, where that should be before long.
+    async fn apply(&mut self, wanted: &Arc<Wanted>, last_error: &mut String) -> Result<Option<Duration>, ()> {
         let name = self.announcer.name().to_owned();
+        self.announcer.manage(&mut wanted.reasons.keys());
         let result = call(&mut self.announcer, &wanted.routes).await;
         match &result {
             Ok(changes) => {
                 self.log(&name, wanted, changes);
+                self.diagnose(&name, wanted, changes);
                 last_error.clear();
             }
             Err(error) => {
@@ -116,7 +134,11 @@ impl Reconciler {
                 }
             }
         }
-        let outcome = result.as_ref().map(|_| ()).map_err(|_| ());
+        let outcome = result.as_ref().map_err(|_| ()).map(|changes| match changes {
+            Changes { unsure: true, .. } => Some(UNSURE),
+            Changes { diagnoses, .. } if !diagnoses.is_empty() => Some(LOOK_AGAIN),
+            _ => None,
+        });
         let announced = result.is_ok().then(|| Arc::clone(wanted));
         // The owner may be waiting for us at its end; then nobody needs this report any more.
         let applied = Applied { which: self.which.clone(), result, announced };
@@ -135,10 +157,27 @@ impl Reconciler {
         for prefix in &changes.withdrawn {
             info!(%announcer, %prefix, reason = reason(prefix), "withdrawn");
         }
-        for (prefix, diagnosis) in &changes.diagnoses {
+        self.metrics.applied(announcer, changes);
+    }
+
+    /// Tells what is newly wrong with prefixes, once.
+    fn diagnose(&mut self, announcer: &str, wanted: &Wanted, changes: &Changes) {
+        let known = &self.diagnosed;
+        let fresh: Vec<(&PrefixKey, &String)> =
+            changes.diagnoses.iter().filter(|(key, text)| known.get(*key) != Some(*text)).collect();
+        for (prefix, diagnosis) in fresh.iter().take(NAMED) {
             warn!(%announcer, %prefix, %diagnosis, "set and yet not reaching anybody");
         }
-        self.metrics.applied(announcer, changes);
+        if fresh.len() > NAMED {
+            warn!(%announcer, more = fresh.len() - NAMED, "further prefixes that are set and reach nobody");
+        }
+        for key in changes.diagnoses.keys() {
+            self.metrics.reaches(announcer, key, false);
+        }
+        for key in known.keys().filter(|key| !changes.diagnoses.contains_key(key)) {
+            self.metrics.reaches(announcer, key, wanted.routes.contains_key(key));
+        }
+        self.diagnosed.clone_from(&changes.diagnoses);
     }
 
     /// Withdraws, confirms and ends, all within the limit.
@@ -148,7 +187,16 @@ impl Reconciler {
         let deadline = Instant::now() + limit;
         let left = match &how {
             Shutdown::KeepRoutes => Ok(BTreeSet::new()),
-            Shutdown::Withdraw { .. } => self.withdraw_all(deadline).await,
+            Shutdown::Withdraw { .. } => {
+                let known: Vec<PrefixKey> = self.wanted.borrow().reasons.keys().cloned().collect();
+                self.withdraw_all(deadline).await.map_err(|reason| {
+                    let mut names: Vec<String> = known.iter().take(NAMED).map(ToString::to_string).collect();
+                    if known.len() > NAMED {
+                        names.push(format!("{} more", known.len() - NAMED));
+                    }
+                    format!("{} ({reason})", names.join(", "))
+                })
+            }
         };
         if let Err(reason) = &left {
             error!(announcer = %name, %reason, "the withdrawal is not confirmed");
@@ -190,11 +238,20 @@ impl Reconciler {
                 }
             }
         }
-        let remaining = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(500));
-        match timeout(remaining, self.announcer.current()).await {
-            Ok(Ok(left)) => Ok(left),
-            Ok(Err(error)) => Err(format!("{name}: withdrawn, and then not readable: {error}")),
-            Err(_) => Err(format!("{name}: withdrawn, and then not readable in time")),
+        self.confirm(&name, deadline.max(Instant::now() + Duration::from_millis(500))).await
+    }
+
+    /// Waits until nothing is announced any more; what is left at the deadline.
+    async fn confirm(&mut self, name: &str, deadline: Instant) -> Result<BTreeSet<PrefixKey>, String> {
+        loop {
+            let remaining = deadline.saturating_duration_since(Instant::now());
+            match timeout(remaining, self.announcer.current()).await {
+                Ok(Ok(left)) if left.is_empty() || Instant::now() + CONFIRM >= deadline => return Ok(left),
+                // Neighbours take the withdrawal in their own time.
+                Ok(Ok(_)) => tokio::time::sleep(CONFIRM).await,
+                Ok(Err(error)) => return Err(format!("{name}: withdrawn, and then not readable: {error}")),
+                Err(_) => return Err(format!("{name}: withdrawn, and then not readable in time")),
+            }
         }
     }
 }

@@ -103,6 +103,18 @@ pub struct Claimed {
     _lock: Flock<File>,
 }
 
+/// Whether this process may make a socket there.
+///
+/// # Errors
+/// What the file system says.
+pub(super) fn usable(path: &Path) -> std::io::Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    std::fs::create_dir_all(folder)?;
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false).mode(0o600);
+    options.open(path.with_extension("lock")).map(drop)
+}
+
 /// Takes the lock beside the socket, removes what a dead agent left and listens.
 ///
 /// # Errors

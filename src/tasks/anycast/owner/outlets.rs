@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
-use tokio_util::task::TaskTracker;
 use tracing::info;
 
 use super::Owner;
@@ -29,11 +28,7 @@ pub(super) struct Outlet {
 }
 
 impl Owner {
-    pub(super) fn open_outlets(
-        &mut self,
-        announcers: BTreeMap<AnnouncerRef, Box<dyn Announcer>>,
-    ) -> TaskTracker {
-        let tasks = TaskTracker::new();
+    pub(super) fn open_outlets(&mut self, announcers: BTreeMap<AnnouncerRef, Box<dyn Announcer>>) {
         for (which, announcer) in announcers {
             let name = announcer.name().to_owned();
             let (wanted, wanted_receiver) = watch::channel(Arc::new(Wanted::default()));
@@ -46,13 +41,13 @@ impl Owner {
                 every: every_receiver,
                 reports: self.sender.clone(),
                 metrics: self.metrics.clone(),
+                diagnosed: BTreeMap::new(),
             };
-            tasks.spawn(reconciler.run(end_receiver));
+            tokio::spawn(reconciler.run(end_receiver));
             let outlet =
                 Outlet { wanted, every, end: Some(end), name, announced: None, diagnoses: BTreeMap::new() };
             self.outlets.insert(which, outlet);
         }
-        tasks
     }
 
     /// Hands the wanted sets to the announcers.
@@ -68,7 +63,9 @@ impl Owner {
                 wanted.reasons.insert(route.key.clone(), decision.reason.clone());
             }
             outlet.wanted.send_if_modified(|held| {
-                let changed = held.routes != wanted.routes || held.ready != wanted.ready;
+                // A prefix that is new is looked for at once: a former process may have left it.
+                let same = held.routes == wanted.routes && held.reasons.keys().eq(wanted.reasons.keys());
+                let changed = !same || held.ready != wanted.ready;
                 *held = Arc::new(wanted);
                 changed
             });

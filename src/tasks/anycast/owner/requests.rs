@@ -10,13 +10,13 @@ use super::{Owner, build};
 use crate::config::anycast::{Anycast, Graded, Route, Service};
 use crate::rules::health::ServiceState;
 use crate::rules::prefixes::Decision;
-use crate::tasks::anycast::control::{ControlError, Request};
+use crate::tasks::anycast::control::{ControlError, NewAnnouncers, Request};
 use crate::tasks::anycast::status::{Explanation, RouteStatus, Status};
 
-/// Whether something changed that services do not own and that only a new start takes over.
+/// Whether something changed that only a new start takes over. BGP neighbours are not of that sort.
 fn needs_restart(old: &Anycast, new: &Anycast) -> bool {
-    (&old.bgp, &old.bird, &old.metrics_listen, &old.control_socket)
-        != (&new.bgp, &new.bird, &new.metrics_listen, &new.control_socket)
+    let bird = old.bird.is_some() && old.bird != new.bird;
+    bird || (&old.metrics_listen, &old.control_socket) != (&new.metrics_listen, &new.control_socket)
 }
 
 impl Owner {
@@ -28,7 +28,8 @@ impl Owner {
             Request::CheckNow(name, reply) => drop(reply.send(self.check_now(&name))),
             Request::Drain(name, how_long, reply) => drop(reply.send(self.drain(&name, how_long))),
             Request::Undrain(name, reply) => drop(reply.send(self.undrain(&name))),
-            Request::Reload(config, reply) => drop(reply.send(self.reload(*config))),
+            Request::Reload(config, new, reply) => drop(reply.send(self.reload(*config, new))),
+            Request::Alive(reply) => drop(reply.send(())),
         }
     }
 
@@ -73,9 +74,9 @@ impl Owner {
         Ok(format!("{name} is no longer drained"))
     }
 
-    fn reload(&mut self, config: Anycast) -> Result<String, ControlError> {
+    fn reload(&mut self, config: Anycast, new: NewAnnouncers) -> Result<String, ControlError> {
         for needed in config.announcers() {
-            if !self.outlets.contains_key(&needed) {
+            if !self.outlets.contains_key(&needed) && !new.0.contains_key(&needed) {
                 let reason = format!("announcer {needed} is not running; a restart is needed");
                 return Err(ControlError::Reload(reason));
             }
@@ -103,10 +104,13 @@ impl Owner {
         }
         let mut told = format!("{} services kept, {} started, {} ended", kept.len(), built.len(), gone.len());
         if needs_restart(&self.config, &config) {
-            warn!("settings of announcers, metrics listener or control socket changed: they need a restart");
-            told.push_str("; settings of announcers or listeners changed and need a restart");
+            warn!(
+                "settings of BIRD, the metrics listener or the control socket changed: they need a restart"
+            );
+            told.push_str("; settings of BIRD or of listeners changed and need a restart");
         }
         self.config = config;
+        self.open_outlets(new.0);
         self.begin(built, &former);
         for outlet in self.outlets.values() {
             outlet.every.send_replace(self.config.reconcile);
