@@ -22,15 +22,13 @@ use crate::adapters::resolver::Resolvers;
 use crate::adapters::tekton::Tekton;
 use crate::bus::Bus;
 use crate::config::Config;
-use crate::config::journal::OnDamage;
 use crate::http::{Auth, HttpState, OperatorDesk, Ready};
-use crate::journal::{Journal, Recovered};
-use crate::model::{Event, Mono, Note, PeerStatus, Wall};
+use crate::journal::Journal;
+use crate::model::{Event, Note, PeerStatus};
 use crate::peer::{Courier, DeliveryQueue, PeerShared, new_instance};
-use crate::rules::{self, state::State};
 use crate::tasks::anycast::Station;
 use crate::tasks::clock::{Clock, wall_now};
-use crate::tasks::diary::{Diary, recover};
+use crate::tasks::diary::{Diary, first_state};
 use crate::tasks::executor::Hands;
 use crate::tasks::geo_sync::GeoHealth;
 use crate::tasks::kube_store::KubeStore;
@@ -258,22 +256,6 @@ impl Agent {
 
 fn kube_reviewer(kube: Kube) -> Arc<dyn crate::http::TokenReviewer> {
     Arc::new(KubeStore::new(kube, String::new(), String::new()))
-}
-
-/// The state that an agent starts with, and its monotonic count: what the journal holds, or nothing yet.
-pub(crate) fn first_state(
-    policy: &rules::policy::Policy,
-    recovered: &Recovered,
-    on_damage: OnDamage,
-    wall: Wall,
-) -> (State, Mono) {
-    let fresh = || (State::new(policy.dns.agree_samples, policy.dns.agree_ms), Mono(0));
-    let usable = recovered.damage.is_none().then(|| recover(recovered, wall)).flatten();
-    let (mut state, mono) = usable.unwrap_or_else(fresh);
-    if let Some(damage) = recovered.damage.as_ref().filter(|_| on_damage == OnDamage::Halt) {
-        state.safe_halt = Some(damage.to_string());
-    }
-    (state, mono)
 }
 
 async fn logic(

@@ -5,8 +5,10 @@
 
 use tokio::sync::Mutex;
 
+use crate::config::journal::OnDamage;
 use crate::journal::{Entry, EntryKind, Journal, JournalStatus, Recovered};
 use crate::model::{Action, ActionId, Command, Generation, Mono, Note, Now, Outcome, Wall};
+use crate::rules::policy::Policy;
 use crate::rules::state::State;
 
 /// The engine's state as the journal keeps it, with the moment by both clocks.
@@ -102,4 +104,20 @@ pub fn recover(recovered: &Recovered, wall: Wall) -> Option<(State, Mono)> {
     let away = wall.0.saturating_sub(checkpoint.wall.0);
     let mono = checkpoint.mono.plus(away);
     Some((checkpoint.state.after_restart(mono), mono))
+}
+
+/// The state that an agent starts with, and its monotonic count: what the journal holds, or nothing yet.
+pub fn first_state(
+    policy: &Policy,
+    recovered: &Recovered,
+    on_damage: OnDamage,
+    wall: Wall,
+) -> (State, Mono) {
+    let fresh = || (State::new(policy.dns.agree_samples, policy.dns.agree_ms), Mono(0));
+    let usable = recovered.damage.is_none().then(|| recover(recovered, wall)).flatten();
+    let (mut state, mono) = usable.unwrap_or_else(fresh);
+    if let Some(damage) = recovered.damage.as_ref().filter(|_| on_damage == OnDamage::Halt) {
+        state.safe_halt = Some(damage.to_string());
+    }
+    (state, mono)
 }
