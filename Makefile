@@ -16,7 +16,7 @@ bench: ## what the agent costs and how quick a failover is, measured here
 coverage: ## line coverage of rules/ and plan/, at least 95 %
 	scripts/coverage.sh
 
-.PHONY: bench coverage help build lab cycle simulate fmt lint unit real packages doc-test chart scripts test
+.PHONY: test-kill bench coverage help build lab cycle simulate fmt lint unit real packages doc-test chart scripts test
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -55,6 +55,10 @@ endif
 
 real: packages ## tests against real Patroni, PostgreSQL, DNS and BGP daemons
 	$(CARGO) test --test real_parts
+
+# KILL_CASE=<case> runs one case, KILL_SCENARIO=<name> one transition.
+test-kill: ## kill -9 of the real binary at every step of every transition; prints a table
+	KILL_CASES=all $(CARGO) test --test kill_matrix killed_at_any_step -- --nocapture
 
 doc-test: ## examples in the documentation
 	$(CARGO) test --doc

@@ -11,7 +11,7 @@ fi
 chart=helm/switchover-agent
 tools=target/tools
 $tools/helm lint --strict $chart
-for values in values.yaml ci/gold.yaml ci/everything.yaml; do
+for values in values.yaml ci/gold.yaml ci/geo.yaml ci/everything.yaml; do
     rendered=target/tools/rendered.yaml
     $tools/helm template agent $chart --namespace health --kube-version 1.35.0 -f $chart/$values >$rendered
     $tools/venv/bin/kubernetes-validate -k 1.35 --strict $rendered

@@ -3,6 +3,8 @@
 //! Owns: who is connected to whom, and the order of stopping (watchers, peer link, engine, HTTP last). Never: decides
 //! or talks to anything itself. The command line starts one, the lab two, tests as many as they like.
 
+pub(crate) mod memory;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -23,16 +25,16 @@ use crate::adapters::tekton::Tekton;
 use crate::bus::Bus;
 use crate::config::Config;
 use crate::http::{Auth, HttpState, OperatorDesk, Ready};
-use crate::journal::Journal;
 use crate::model::{Event, Note, PeerStatus};
 use crate::peer::{Courier, DeliveryQueue, PeerShared, new_instance};
 use crate::tasks::anycast::Station;
-use crate::tasks::clock::{Clock, wall_now};
-use crate::tasks::diary::{Diary, first_state};
+use crate::tasks::clock::Clock;
 use crate::tasks::executor::Hands;
 use crate::tasks::geo_sync::GeoHealth;
+use crate::tasks::kill_switch::KillSwitch;
 use crate::tasks::kube_store::KubeStore;
 use crate::tasks::logic_handler::{Logic, Windows};
+use crate::tasks::recorder::Recorder;
 use crate::tasks::sensor_watch::Observers;
 use crate::tasks::supervisor::{Policy, Supervisor, SupervisorEnd, TaskFuture};
 use crate::tasks::{
@@ -196,8 +198,11 @@ impl Agent {
             }
             None => None,
         };
+        let diary = logic.diary.clone();
         let auth = Auth::from_settings(&config.http.auth, parts.kube.clone().map(kube_reviewer));
-        let ready = Arc::new(Ready::new(config.site.tasks.contains(&TaskName::KubeWatch)));
+        let on = |task: TaskName| config.site.tasks.contains(&task);
+        let geo = config.geo.as_ref().map(|_| Arc::new(GeoHealth::default()));
+        let ready = Ready::new(on(TaskName::KubeWatch)).with_geo(geo.clone(), !on(TaskName::LogicHandler));
         // Last, because it is the one that touches something at its start.
         let anycast = match config.anycast.take() {
             Some(settings) => {
@@ -212,6 +217,7 @@ impl Agent {
             registry: registry.clone(),
             cancel: cancel.clone(),
             wants_lease: views.wants_lease,
+            geo,
         };
         let supervisor = wiring.supervise(&metrics, logic, parts, shared, anycast.clone());
         let state = HttpState {
@@ -222,7 +228,8 @@ impl Agent {
             operator: desk,
             auth,
             record: views.record,
-            ready,
+            ready: Arc::new(ready),
+            diary,
         };
         let serve = |listener| tokio::spawn(crate::http::serve(listener, state, cancel.clone()));
         let server = listener.map(serve);
@@ -267,26 +274,18 @@ async fn logic(
     desk: &OperatorDesk,
     metrics: &Metrics,
 ) -> Result<Arc<Logic>, StartError> {
-    let store = parts.kube.clone().map(|kube| {
-        let name = format!("switchover-journal-{}", config.site.environment);
-        let store = KubeStore::new(kube, config.kube.health_namespace.clone(), name);
-        Box::new(store) as Box<dyn crate::journal::ConfigMapStore>
-    });
-    let (journal, recovered) = Journal::open(&config.journal, store)
-        .await
-        .map_err(|error| StartError::new("the journal (JOURNAL)", &error))?;
-    if let Some(damage) = &recovered.damage {
-        tracing::error!(%damage, "the journal is damaged; nothing is resumed from it");
-    }
     let policy = config.policy(instance);
-    let (state, mono) = first_state(&policy, &recovered, config.journal.on_damage, wall_now());
+    let memory = memory::open(config, parts.kube.clone(), &policy).await?;
     Ok(Arc::new(Logic {
         policy,
         events: Mutex::new(events),
-        saved: Mutex::new(state),
-        clock: Clock::starting_at(mono),
+        saved: Mutex::new(memory.state),
+        clock: Clock::starting_at(memory.mono),
         hands: Arc::new(parts.hands.clone()),
-        diary: Diary::new(journal),
+        diary: Arc::new(memory.diary),
+        recorder: Recorder::open(config.recorder.as_ref())
+            .map_err(|error| StartError::new("the recording of events (RECORD_EVENTS)", &error))?,
+        kill: KillSwitch::new(config.faults.kill_at.clone()),
         windows,
         desk: desk.clone(),
         metrics: metrics.clone(),
@@ -301,6 +300,7 @@ struct Wiring<'a> {
     registry: Arc<Registry>,
     cancel: CancellationToken,
     wants_lease: watch::Receiver<Option<bool>>,
+    geo: Option<Arc<GeoHealth>>,
 }
 
 impl Wiring<'_> {
@@ -317,7 +317,7 @@ impl Wiring<'_> {
         let order = TaskName::ALL.into_iter().rev().filter(|task| self.config.site.tasks.contains(task));
         let peer = self.config.peer.clone().map(Arc::new).zip(shared);
         let queue = parts.queue;
-        let geo = self.config.geo.clone().zip(parts.kube.clone()).zip(Some(Arc::new(GeoHealth::default())));
+        let geo = self.config.geo.clone().zip(parts.kube.clone()).zip(self.geo.clone());
         let observers = (!self.config.observers.is_empty()).then(|| Observers {
             settings: self.config.observers.clone(),
             site: self.config.site.site.0.clone(),
@@ -334,6 +334,9 @@ impl Wiring<'_> {
             if is_anycast {
                 // It keeps the limits of its file, which a reload may change.
                 policy.stop_limit = ANYCAST_STOP_LIMIT;
+            }
+            if name == TaskName::GeoSync {
+                policy.heartbeat = self.geo.as_ref().map(|health| health.pulse());
             }
             let (kube, patroni, resolvers) =
                 (parts.kube.clone(), parts.patroni.clone(), parts.resolvers.clone());

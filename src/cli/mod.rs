@@ -4,10 +4,13 @@
 //! what goes to standard output. Every command reads the
 //! same settings in the same way.
 
+mod geo;
 mod operate;
+mod past;
 mod plan;
 mod run;
 mod simulate;
+mod standby;
 mod verify;
 
 use std::collections::BTreeMap;
@@ -63,6 +66,22 @@ enum Commands {
         #[command(flatten)]
         agent: AgentAddress,
     },
+    /// Print the journal of a running agent or of a directory, and whether its hash chain holds
+    History {
+        /// Directory of a journal in files, instead of a running agent
+        #[arg(long, value_name = "DIR")]
+        journal: Option<PathBuf>,
+        /// Newest entries to print
+        #[arg(long, default_value_t = 200)]
+        limit: usize,
+        #[command(flatten)]
+        agent: AgentAddress,
+    },
+    /// Run a recording (RECORD_EVENTS) through the engine again and compare every action
+    Replay {
+        /// The recording
+        file: PathBuf,
+    },
     /// Two agents and two simulated sites on loopback
     Lab {
         /// Run the three transitions, print a timeline, exit
@@ -73,6 +92,15 @@ enum Commands {
         free_ports: bool,
         #[command(flatten)]
         simulation: simulate::Arguments,
+        /// Play a built-in story instead, print a timeline, exit: `geo` (four clusters share a load balancer)
+        #[arg(long, conflicts_with_all = ["cycle", "free_ports"])]
+        scenario: Option<String>,
+    },
+    /// Publish labelled ingresses as a Cloudflare geo load balancer, and do nothing else
+    Geo {
+        /// Print what would be changed now; write nothing
+        #[arg(long)]
+        dry_run: bool,
     },
     /// Explore two engines in a small world, every order of everything, and judge the invariants
     Verify {
@@ -183,7 +211,12 @@ pub fn main() -> ExitCode {
             }
             Commands::Status { agent } => operate::status(&agent.agent).await,
             Commands::Lab { simulation, .. } if simulation.wanted() => simulate::simulate(&simulation),
+            Commands::History { journal: Some(dir), limit, .. } => past::journal(&dir, limit),
+            Commands::History { journal: None, limit, agent } => past::agent(&env, &agent.agent, limit).await,
+            Commands::Replay { file } => past::replay(&file),
+            Commands::Lab { scenario: Some(name), .. } => run::scenario(&env, &name).await,
             Commands::Lab { cycle, free_ports, .. } => run::lab(&env, cycle, free_ports).await,
+            Commands::Geo { dry_run } => geo::geo(&env, dry_run).await,
             Commands::Verify { faults, requests, ticks, states, seconds } => {
                 verify::verify(Bounds { faults, requests, ticks, fenced: true }, states, seconds)
             }

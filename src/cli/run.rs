@@ -9,7 +9,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use super::{fail, fail_config, say};
+use super::{fail, fail_config, say, standby};
 use crate::agent::Agent;
 use crate::config::{Config, Lookup, log};
 use crate::lab::agents::{Lab, LabSettings};
@@ -86,10 +86,17 @@ pub(super) async fn run(env: &dyn Lookup) -> ExitCode {
         },
         None => None,
     };
+    let mut ending = ending;
+    let turn = match standby::wait_for_turn(&config, listener.as_ref(), ending.asked()).await {
+        Ok(Some(turn)) => turn,
+        Ok(None) => return ExitCode::SUCCESS,
+        Err(error) => return fail(&error),
+    };
     let agent = match Agent::start(config, listener).await {
         Ok(agent) => agent,
         Err(error) => return fail(&error.to_string()),
     };
+    let guard = tokio::spawn(turn.clone().end_when_lost(agent.cancel.clone()));
     if agent.http.port() != 0 {
         tracing::info!(address = %agent.http, "the agent serves http");
     }
@@ -99,10 +106,14 @@ pub(super) async fn run(env: &dyn Lookup) -> ExitCode {
     let reloading = tokio::spawn(reload_on_signal(hangups, agent.anycast.clone()));
     let watchdog = tokio::spawn(feed_watchdog(agent.snapshot.clone(), agent.anycast.clone()));
     let end = agent.wait().await;
+    guard.abort();
+    let lost = turn.is_lost();
+    turn.give_back().await;
     ending.abort();
     reloading.abort();
     watchdog.abort();
     match end {
+        SupervisorEnd::Stopped { .. } if lost => fail("the Lease was lost; another agent may act"),
         SupervisorEnd::Stopped { aborted, failed } => {
             if !aborted.is_empty() {
                 tracing::warn!(?aborted, "tasks did not end in time");
@@ -155,15 +166,27 @@ pub(super) fn check(env: &dyn Lookup) -> ExitCode {
     }
 }
 
-/// `lab`.
-pub(super) async fn lab(env: &dyn Lookup, run_cycle: bool, free_ports: bool) -> ExitCode {
-    let mut reader = crate::config::Reader::new(env);
-    let mut logging = log::read(&mut reader);
-    if run_cycle && env.get(log::LOG_LEVEL).is_none() {
-        // The timeline is what a person wants to read; errors come as its end.
+/// Logs of the lab; without `LOG_LEVEL` none beside a timeline, which is what a person wants to read then.
+fn lab_logs(env: &dyn Lookup, timeline: bool) -> crate::telemetry::log::Guard {
+    let mut logging = log::read(&mut crate::config::Reader::new(env));
+    if timeline && env.get(log::LOG_LEVEL).is_none() {
         logging.directives = "off".to_owned();
     }
-    let _guard = crate::telemetry::init(&logging);
+    crate::telemetry::init(&logging)
+}
+
+/// `lab --scenario NAME`.
+pub(super) async fn scenario(env: &dyn Lookup, name: &str) -> ExitCode {
+    let _guard = lab_logs(env, true);
+    match name {
+        "geo" => super::geo::lab_scenario().await,
+        other => fail(&format!("--scenario {other}: the built-in scenarios are: geo")),
+    }
+}
+
+/// `lab`.
+pub(super) async fn lab(env: &dyn Lookup, run_cycle: bool, free_ports: bool) -> ExitCode {
+    let _guard = lab_logs(env, run_cycle);
     let settings = if free_ports { LabSettings::on_free_ports() } else { LabSettings::default() };
     let lab = match Lab::start(settings).await {
         Ok(lab) => lab,

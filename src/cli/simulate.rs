@@ -20,7 +20,7 @@ pub struct Arguments {
     days: u64,
     /// What breaks: nemesis, sensors or outages
     #[arg(long, default_value = "nemesis", value_parser = scenario)]
-    scenario: Scenario,
+    faults: Scenario,
     /// Run each seed twice and compare the journals
     #[arg(long)]
     twice: bool,
@@ -50,15 +50,14 @@ fn range(text: &str) -> Result<(u64, u64), String> {
 fn scenario(text: &str) -> Result<Scenario, String> {
     Scenario::from_name(text).ok_or_else(|| {
         let known: Vec<&str> = Scenario::ALL.iter().map(|(_, name)| *name).collect();
-        format!("known scenarios are {}", known.join(", "))
+        format!("known are {}", known.join(", "))
     })
 }
 
 /// `lab --seed`.
 pub(super) fn simulate(arguments: &Arguments) -> ExitCode {
     let (first, last) = arguments.seeds.or(arguments.seed.map(|seed| (seed, seed))).unwrap_or((1, 1));
-    let plan =
-        |seed| Plan { scenario: arguments.scenario, ..Plan::of(seed, arguments.days * EPISODES_A_DAY) };
+    let plan = |seed| Plan { scenario: arguments.faults, ..Plan::of(seed, arguments.days * EPISODES_A_DAY) };
     let order = Order {
         plans: (first..=last).map(plan).collect(),
         twice: arguments.twice,

@@ -73,6 +73,14 @@ pub struct DnsSettings {
     pub passive: BTreeSet<IpAddr>,
 }
 
+impl DnsSettings {
+    /// Whether a single resolver or service is configured, so that nobody outvotes it.
+    pub fn asks_one_only(&self) -> bool {
+        let service = usize::from(self.service_url.is_some());
+        self.resolvers.as_ref().map_or(service, |list| list.len() + service) == 1
+    }
+}
+
 /// Reads the section. `dns_watch` = the task is on, so the name and both sites' addresses are required.
 pub fn read(reader: &mut Reader<'_>, dns_watch: bool) -> DnsSettings {
     let service_url = reader.http_url(DNS_SERVICE_URL);

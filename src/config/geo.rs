@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use super::{Reader, Secret};
 use crate::adapters::cloudflare::CloudflareSettings;
-use crate::adapters::cloudflare::load_balancing::{MonitorSpec, Place};
+use crate::adapters::cloudflare::load_balancing::Place;
+use crate::adapters::cloudflare::monitors::MonitorSpec;
 use crate::rules::geo::address::{Cidr, is_host_name};
 use crate::rules::geo::names::PLACES;
 use crate::rules::geo::{GeoPolicy, OnEmpty, Steps};
@@ -85,13 +86,6 @@ pub const ALLOWED_CIDRS: &str = "GEO_ALLOWED_CIDRS";
 pub const SHARED_POOL: &str = "SHARED_POOL";
 /// Who writes our pools; default: the identifier of the namespace `kube-system`, which stays for a cluster's life.
 pub const OWNER: &str = "GEO_OWNER";
-/// Whether a Lease decides which of several replicas works.
-pub const LEADER_ELECT: &str = "LEADER_ELECT";
-/// Namespace of that Lease.
-pub const LEASE_NAMESPACE: &str = "GEO_LEASE_NAMESPACE";
-/// Name of that Lease.
-pub const LEASE_NAME: &str = "GEO_LEASE_NAME";
-
 /// The section.
 #[derive(Debug, Clone, PartialEq)]
 pub struct GeoSettings {
@@ -115,8 +109,12 @@ pub struct GeoSettings {
     pub grace: Duration,
     /// Whether nothing is written.
     pub dry_run: bool,
-    /// Namespace and name of the Lease; `None` = no election.
-    pub lease: Option<(String, String)>,
+    /// The Lease; `None` = no election.
+    pub lease: Option<super::lease::LeaseSettings>,
+    /// First and longest wait of the watch, before jitter.
+    pub watch_backoff: (Duration, Duration),
+    /// Seed of all jitter; `None` = from the system.
+    pub seed: Option<u64>,
     /// Sentences for the log: what works and is dangerous.
     pub warnings: Vec<String>,
 }
@@ -153,7 +151,9 @@ pub fn read(reader: &mut Reader<'_>) -> GeoSettings {
         verify: seconds(reader, VERIFY, 1.0, 0.0, 30.0),
         grace: seconds(reader, EMPTY_GRACE, 300.0, 0.0, 86_400.0),
         dry_run: reader.flag(DRY_RUN, false),
-        lease: lease(reader),
+        lease: super::lease::read_geo(reader),
+        watch_backoff: (Duration::from_secs(1), Duration::from_secs(60)),
+        seed: None,
         warnings,
         policy,
     }
@@ -174,13 +174,14 @@ fn policy(reader: &mut Reader<'_>, warnings: &mut Vec<String>) -> GeoPolicy {
         longitude,
         weight: weight(reader, warnings),
         owner: owner(reader),
-        cluster_name: reader.text(CLUSTER_NAME),
+        cluster_name: cluster_name(reader),
         namespaces: set(reader.list(NAMESPACE)),
         clusters: set(reader.list(CLUSTERS)),
         allowed: ranges(reader),
         virtual_network: plain(reader, VIRTUAL_NETWORK),
         host_header: host_header(reader),
         monitor: plain(reader, MONITOR),
+        old_monitors: BTreeSet::new(),
         proxied: reader.flag(PROXIED, true),
         ttl: reader.integer(TTL, 30, 10, 86_400) as u32,
         steering: steering(reader),
@@ -217,6 +218,15 @@ fn host_header(reader: &mut Reader<'_>) -> Option<String> {
     let text = reader.text(HOST_HEADER)?;
     if !is_host_name(&text.to_ascii_lowercase()) {
         reader.problem(HOST_HEADER, Some(&text), "a host name");
+    }
+    Some(text)
+}
+
+fn cluster_name(reader: &mut Reader<'_>) -> Option<String> {
+    let text = reader.text(CLUSTER_NAME)?;
+    if text.len() > 63 || !text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b)) {
+        let want = "a label's value: letters, digits, -, _ and ., at most 63 characters";
+        reader.problem(CLUSTER_NAME, Some(&text), want);
     }
     Some(text)
 }
@@ -336,22 +346,8 @@ fn monitor(reader: &mut Reader<'_>, policy: &GeoPolicy) -> Option<MonitorSpec> {
         expected_codes: reader.text_or(MONITOR_EXPECTED_CODES, "2xx"),
         interval,
         host: policy.host_header.clone().unwrap_or_else(|| policy.hostname.clone()),
-        description: format!("managed-by=switchover-agent lb={}", policy.hostname),
+        mark: format!("managed-by=switchover-agent lb={}", policy.hostname),
     })
-}
-
-fn lease(reader: &mut Reader<'_>) -> Option<(String, String)> {
-    if !reader.flag(LEADER_ELECT, false) {
-        return None;
-    }
-    let namespace = reader.required(LEASE_NAMESPACE, "the namespace of the Lease");
-    let name = reader.text_or(LEASE_NAME, "geo-sync");
-    for (setting, text) in [(LEASE_NAMESPACE, &namespace), (LEASE_NAME, &name)] {
-        if !text.is_empty() && !super::kube::is_object_name(text) {
-            reader.problem(setting, Some(text), "a name: a-z, 0-9, - and .");
-        }
-    }
-    Some((namespace, name))
 }
 
 impl Default for CloudflareSettings {

@@ -13,8 +13,11 @@ pub const NAMESPACE: &str = "KUBE_NAMESPACE";
 pub const HEALTH_NAMESPACE: &str = "KUBE_HEALTH_NAMESPACE";
 /// Namespace of PipelineRuns and of the Terraform variables Secret; default: `KUBE_NAMESPACE`.
 pub const TEKTON_NAMESPACE: &str = "KUBE_TEKTON_NAMESPACE";
-/// `production` = the pod's service account; anything else = a kubeconfig.
+/// `production` = the pod's service account; anything else = a kubeconfig. Not set: the service account in a pod, unless
+/// `KUBECONFIG` is set.
 pub const PY_ENV: &str = "PY_ENV";
+/// What every pod's environment has.
+const IN_POD: &str = "KUBERNETES_SERVICE_HOST";
 /// Kubeconfig file, or several separated by `:`; default `~/.kube/config`.
 pub const KUBECONFIG: &str = "KUBECONFIG";
 /// Base URL of the API server, a path prefix included; takes the place of service account and kubeconfig.
@@ -242,10 +245,12 @@ fn access(reader: &mut Reader<'_>) -> KubeAccess {
         let token = reader.secret(API_TOKEN).filter(|token| !token.is_empty());
         return KubeAccess::Url(url, token);
     }
-    if reader.text(PY_ENV).as_deref() == Some("production") {
+    let (mode, files) = (reader.text(PY_ENV), reader.text(KUBECONFIG));
+    let in_pod = mode.is_none() && files.is_none() && reader.present(IN_POD);
+    if in_pod || mode.as_deref() == Some("production") {
         return KubeAccess::InCluster;
     }
-    let files = reader.text(KUBECONFIG).unwrap_or_default();
+    let files = files.unwrap_or_default();
     KubeAccess::Kubeconfig(files.split(':').filter(|file| !file.is_empty()).map(str::to_owned).collect())
 }
 

@@ -61,3 +61,16 @@ fn a_password_in_the_url_is_refused_and_not_shown() {
     let shown = format!("{:?}", reader.into_problems());
     assert!(shown.contains(API_URL) && !shown.contains("hunter2"), "{shown}");
 }
+
+#[test]
+fn a_pod_s_service_account_is_used_unless_something_else_is_named() {
+    let access = |pairs: &[(&str, &str)]| {
+        let env = map(pairs);
+        read(&mut Reader::new(&env), "dev", true).access
+    };
+    let pod = ("KUBERNETES_SERVICE_HOST", "10.0.0.1");
+    assert_eq!(access(&[pod]), KubeAccess::InCluster);
+    assert_eq!(access(&[pod, ("PY_ENV", "development")]), KubeAccess::Kubeconfig(vec![]));
+    assert_eq!(access(&[pod, ("KUBECONFIG", "/k")]), KubeAccess::Kubeconfig(vec!["/k".to_owned()]));
+    assert_eq!(access(&[]), KubeAccess::Kubeconfig(vec![]));
+}

@@ -6,15 +6,18 @@
 pub mod anycast;
 pub mod bgp;
 pub mod dns;
+pub mod faults;
 pub mod geo;
 pub mod http;
 pub mod journal;
 pub mod kube;
+pub mod lease;
 pub mod log;
 pub mod lookup;
 pub mod patroni;
 pub mod peer;
 pub mod portal;
+pub mod recorder;
 pub mod safety;
 pub mod site;
 pub mod tekton;
@@ -41,6 +44,8 @@ pub struct Config {
     pub patroni: patroni::PatroniSettings,
     /// Deployment pipeline.
     pub tekton: tekton::TektonSection,
+    /// The Lease that decides which of several agents acts; `None` = there is one agent.
+    pub lease: Option<lease::LeaseSettings>,
     /// Times and limits of the guards.
     pub safety: SafetyPolicy,
     /// Witness and application.
@@ -59,6 +64,10 @@ pub struct Config {
     pub journal: journal::JournalSettings,
     /// Logs.
     pub log: log::LogSettings,
+    /// Recording of events; `None` = nothing is recorded.
+    pub recorder: Option<recorder::RecorderSettings>,
+    /// What is broken on purpose.
+    pub faults: faults::FaultSettings,
 }
 
 /// Exit code for settings that cannot work (`EX_CONFIG` of sysexits).
@@ -106,14 +115,15 @@ impl Config {
         let engine = on(TaskName::LogicHandler);
         let uses_peer =
             [TaskName::PeerServer, TaskName::PeerClient, TaskName::PeerClientFwd].into_iter().any(on);
-        let uses_kube =
-            [TaskName::LogicHandler, TaskName::KubeWatch, TaskName::TektonWatch, TaskName::GeoSync]
-                .into_iter()
-                .any(on);
+        // `geo_sync` looks at all namespaces and needs none of these names.
+        let names_needed =
+            [TaskName::LogicHandler, TaskName::KubeWatch, TaskName::TektonWatch].into_iter().any(on);
         let uses_patroni = on(TaskName::PatroniWorker) || engine;
         let dns = dns::read(&mut reader, on(TaskName::DnsWatch));
+        let kube = kube::read(&mut reader, &site.environment, names_needed);
         let mut config = Self {
-            kube: kube::read(&mut reader, &site.environment, uses_kube),
+            lease: lease::read_agent(&mut reader, &site.environment, &kube.health_namespace, engine),
+            kube,
             safety: safety::read(
                 &mut reader,
                 site.automation,
@@ -132,6 +142,8 @@ impl Config {
             http: http::read(&mut reader, site.tasks.iter().all(|task| *task == TaskName::Anycast)),
             journal: journal::read(&mut reader, engine),
             log: log::read(&mut reader),
+            recorder: recorder::read(&mut reader),
+            faults: faults::read(&mut reader),
             site,
         };
         let path = source.as_ref().map(|source| source.path.clone()).unwrap_or_default();
@@ -213,15 +225,14 @@ impl Config {
     /// Sentences for the log at start: settings that work and are dangerous.
     pub fn warnings(&self) -> Vec<String> {
         let peer = self.peer.iter().flat_map(|peer| peer.warnings.clone());
-        let alone = self.site.automation.acts_alone()
-            && self.dns.resolvers.as_ref().map_or(self.dns.service_url.is_some(), |list| {
-                list.len() + usize::from(self.dns.service_url.is_some()) == 1
-            });
+        let alone = self.site.automation.acts_alone() && self.dns.asks_one_only();
         let alone = alone.then(|| {
             "one resolver alone is believed where the peer says nothing: name several in DNS_RESOLVERS"
                 .to_owned()
         });
-        self.site.warnings.iter().chain(&self.tekton.warnings).cloned().chain(peer).chain(alone).collect()
+        let geo = self.geo.iter().flat_map(|geo| geo.warnings.clone());
+        let own = self.site.warnings.iter().chain(&self.tekton.warnings).cloned();
+        own.chain(peer).chain(geo).chain(alone).collect()
     }
 }
 

@@ -1,15 +1,17 @@
-//! Requests that change nothing: probes, metrics, status, the record. Open to everybody who reaches the port.
+//! Requests that change nothing: probes, metrics, status, the record, open to everybody who reaches the port; and the
+//! journal, which is not.
 
 use std::any::Any;
 use std::sync::atomic::Ordering;
 
 use axum::Json;
-use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::extract::{Query, State};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
 use super::HttpState;
+use crate::journal::story;
 use crate::tasks::supervisor::TaskStatus;
 use crate::telemetry::metrics::render;
 
@@ -46,19 +48,25 @@ pub(super) async fn health(State(state): State<HttpState>) -> Response {
 }
 
 pub(super) async fn ready(State(state): State<HttpState>) -> Response {
+    let geo = state.ready.geo.as_ref().map(|geo| geo.is_ready());
     let why = if state.ready.stopping.load(Ordering::Relaxed) {
         Some("the agent stops")
     } else if state.ready.needs_record.load(Ordering::Relaxed) && state.record.borrow().is_none() {
         Some("the record was not read yet")
+    } else if state.ready.needs_geo && geo == Some(false) {
+        Some("the ingresses were not listed or Cloudflare was not read yet")
     } else {
         None
     };
-    match why {
-        None => Json(json!({"ready": true})).into_response(),
-        Some(why) => {
-            (StatusCode::SERVICE_UNAVAILABLE, Json(json!({"ready": false, "detail": why}))).into_response()
-        }
+    let mut body = json!({"ready": why.is_none()});
+    if let Some(why) = why {
+        body["detail"] = json!(why);
     }
+    if let Some(geo) = geo {
+        body["geo_sync"] = json!(geo);
+    }
+    let status = if why.is_none() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(body)).into_response()
 }
 
 pub(super) async fn metrics(State(state): State<HttpState>) -> Response {
@@ -84,6 +92,37 @@ pub(super) async fn configmap(State(state): State<HttpState>) -> Response {
             Json(json!({"data": data, "other": phase})).into_response()
         }
         None => detail(StatusCode::SERVICE_UNAVAILABLE, "the record was not read yet"),
+    }
+}
+
+/// What `/history` takes.
+#[derive(serde::Deserialize)]
+pub(super) struct HistoryQuery {
+    #[serde(default = "newest")]
+    limit: usize,
+}
+
+/// Entries that are shown where nobody says how many.
+fn newest() -> usize {
+    200
+}
+
+/// The journal for people. It names people and their reasons, so it needs the token.
+pub(super) async fn history(
+    State(state): State<HttpState>,
+    Query(query): Query<HistoryQuery>,
+    headers: HeaderMap,
+) -> Response {
+    if let Err(refusal) = state.auth.check(&headers, "/history", &state.metrics).await {
+        return *refusal;
+    }
+    match state.diary.look().await {
+        Ok(recovered) => {
+            let mut text = story::tell(&recovered, query.limit).join("\n");
+            text.push('\n');
+            ([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], text).into_response()
+        }
+        Err(error) => detail(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()),
     }
 }
 

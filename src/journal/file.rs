@@ -17,7 +17,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::chain::{self, Head};
-use super::dir::{HEAD_BYTES, head_record, list, read_dir, read_head};
+use super::dir::{self, HEAD_BYTES, head_record, list, read_dir, read_head};
 use super::{Entry, EntryKind, Journal, JournalError, JournalStatus, RING, Recovered};
 use crate::config::journal::{JournalBackend, JournalSettings, OnDamage};
 
@@ -27,7 +27,7 @@ pub const APPEND_LIMIT: Duration = Duration::from_secs(2);
 const RETRY: Duration = Duration::from_secs(1);
 
 /// The calls that can fail for want of space; the simulator and the tests put a full disk here.
-pub trait Disk: Send {
+pub trait Disk: Send + Sync {
     /// Writes all bytes at the end of the file and makes them durable.
     ///
     /// # Errors
@@ -82,6 +82,10 @@ impl FileJournal {
         }
     }
 
+    pub(super) fn dir(&self) -> PathBuf {
+        PathBuf::from(&self.place)
+    }
+
     pub(super) fn status(&self) -> JournalStatus {
         *self.status.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -98,6 +102,16 @@ impl Drop for FileJournal {
             }
         }
     }
+}
+
+/// Reads a journal directory without touching it. While its owner writes, the end may be unfinished: [`Recovered::torn`]
+/// then names it and nothing was moved. Blocking.
+///
+/// # Errors
+/// [`JournalError::Open`] where it cannot be read.
+pub fn look(dir: &Path) -> Result<Recovered, JournalError> {
+    dir::look(dir)
+        .map_err(|error| JournalError::Open { place: dir.display().to_string(), reason: error.to_string() })
 }
 
 /// Keeps every other agent out of the directory.

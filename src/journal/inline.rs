@@ -4,6 +4,7 @@
 //! again with the next entry, not every second.
 
 use std::io;
+use std::path::Path;
 
 use super::file::{APPEND_LIMIT, Disk, Writer, prepare};
 use super::{Entry, Journal, JournalError, JournalStatus, Recovered};
@@ -33,6 +34,10 @@ impl InlineJournal {
         let (buffered, lost) = (self.writer.ring.len(), self.writer.lost);
         self.status = JournalStatus { degraded: result.is_err(), buffered, lost };
         result
+    }
+
+    pub(super) fn dir(&self) -> &Path {
+        &self.writer.dir
     }
 
     pub(super) fn status(&self) -> JournalStatus {

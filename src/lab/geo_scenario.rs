@@ -80,7 +80,7 @@ pub struct Cluster {
     /// The task's health.
     pub health: Arc<GeoHealth>,
     env: BTreeMap<String, String>,
-    _site: SiteHandle,
+    _site: Arc<SiteHandle>,
     running: Option<(CancellationToken, JoinHandle<Exit>, tokio::sync::mpsc::Receiver<Event>)>,
 }
 
@@ -100,7 +100,32 @@ impl Cluster {
         let kube = Kube::connect(settings, &registry).await.map_err(|e| broken("client")(&e))?;
         let health = Arc::new(GeoHealth::default());
         let name = name.to_owned();
-        Ok(Self { name, world, kube, registry, health, env, _site: site, running: None })
+        Ok(Self { name, world, kube, registry, health, env, _site: Arc::new(site), running: None })
+    }
+
+    /// Another replica of the task in the same cluster; it does not run yet.
+    ///
+    /// # Errors
+    /// Where a setting is of no use.
+    pub async fn replica(&self) -> Result<Self, GeoLabError> {
+        let registry = Arc::new(Registry::new());
+        let settings = kube::read(&mut Reader::new(&self.env), "dev", true);
+        let kube = Kube::connect(settings, &registry).await.map_err(|e| broken("client")(&e))?;
+        Ok(Self {
+            name: self.name.clone(),
+            world: self.world.clone(),
+            kube,
+            registry,
+            health: Arc::new(GeoHealth::default()),
+            env: self.env.clone(),
+            _site: Arc::clone(&self._site),
+            running: None,
+        })
+    }
+
+    /// The environment that a real agent of this cluster would have.
+    pub fn env(&self) -> &BTreeMap<String, String> {
+        &self.env
     }
 
     /// The address of its Kubernetes API.
@@ -119,9 +144,18 @@ impl Cluster {
     /// All problems of the settings.
     pub fn settings(&self) -> Result<geo::GeoSettings, GeoLabError> {
         let mut reader = Reader::new(&self.env);
-        let settings = geo::read(&mut reader);
+        let mut settings = geo::read(&mut reader);
         let problems: Vec<String> = reader.into_problems().iter().map(Problem::to_string).collect();
-        if problems.is_empty() { Ok(settings) } else { Err(GeoLabError(problems.join("; "))) }
+        if !problems.is_empty() {
+            return Err(GeoLabError(problems.join("; ")));
+        }
+        // The lab's clock runs faster than the world's.
+        settings.watch_backoff = (LOOK, 20 * LOOK);
+        settings.cloudflare.backoff = (LOOK / 4, 5 * LOOK);
+        if let Some(lease) = &mut settings.lease {
+            (lease.duration_seconds, lease.renew, lease.give_up) = (2, 15 * LOOK, 60 * LOOK);
+        }
+        Ok(settings)
     }
 
     /// Starts the task.
@@ -189,6 +223,26 @@ impl Cluster {
         done.map(|_| ()).map_err(|e| broken("ingress")(&e))
     }
 
+    /// Makes so many labelled ingresses at once, with one of these addresses each.
+    pub fn crowd(&self, count: usize, addresses: &[&str]) {
+        let labels = json!({"dns.external/geo-route": "true", "cluster-name": self.name});
+        self.world.with(Side::Active, |site, _| {
+            for (number, address) in addresses.iter().cycle().take(count).enumerate() {
+                let object = json!({
+                    "apiVersion": "networking.k8s.io/v1", "kind": "Ingress",
+                    "metadata": {"name": format!("i{number}"), "namespace": NAMESPACE, "labels": labels},
+                    "spec": {}, "status": {"loadBalancer": {"ingress": [{ "ip": address }]}},
+                });
+                site.store.put("ingresses", object);
+            }
+        });
+    }
+
+    /// Forgets the API server's history, as a compaction of etcd does.
+    pub fn compact(&self) {
+        self.world.with(Side::Active, |site, _| site.store.compact());
+    }
+
     /// Deletes an ingress.
     ///
     /// # Errors
@@ -227,14 +281,18 @@ fn enabled(account: &Account, pool: &str) -> bool {
     account.pool(pool).is_some_and(|pool| pool["enabled"] == json!(true))
 }
 
-/// Plays the story and gives its timeline: milliseconds from the beginning, and what came true.
+/// Plays the story and gives the number of steps. Each is told as it comes true: milliseconds from the beginning, and
+/// what it is.
 ///
 /// # Errors
 /// At the first step that does not come true.
-pub async fn run() -> Result<Vec<(u128, String)>, GeoLabError> {
+pub async fn run(mut tell: impl FnMut(u128, &str)) -> Result<usize, GeoLabError> {
     let began = Instant::now();
-    let mut timeline = Vec::new();
-    let mut note = |what: &str| timeline.push((began.elapsed().as_millis(), what.to_owned()));
+    let mut steps = 0;
+    let mut note = |what: &str| {
+        steps += 1;
+        tell(began.elapsed().as_millis(), what);
+    };
     let server = Server::start(Account::new("x.test")).await.map_err(|e| broken("simulated API")(&e))?;
     let places = ["eu", "us_east", "us_west", "asia"];
     let pools = places.map(|place| format!("k8s-pool-c-{place}-{place}"));
@@ -284,7 +342,7 @@ pub async fn run() -> Result<Vec<(u128, String)>, GeoLabError> {
 
     quiet(&server, &mut clusters).await?;
     note("a whole resync of all four changed nothing");
-    Ok(timeline)
+    Ok(steps)
 }
 
 fn require(server: &Server, what: &str, holds: impl FnOnce(&Account) -> bool) -> Result<(), GeoLabError> {

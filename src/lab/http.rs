@@ -186,7 +186,11 @@ async fn route(served: &Served, connection: &Connection, request: &Request) -> A
             answer.unwrap_or_else(|| connection.abort())
         }
         "tekton" if request.path.starts_with("/tekton/mode/") => control::tekton_mode(world, side, request),
-        "tekton" => listener(served, request),
+        "tekton" => {
+            let answer = listener(served, request);
+            let mute = world.with(side, |site, _| site.faults.bites(Fault::ListenerMute)) == Some(true);
+            if mute { connection.abort() } else { answer }
+        }
         "maintenance" => control::maintenance(world, side, request),
         "dns" if request.method == Method::GET => resolve(served).await,
         "phase" => control::phase(world, side, request),
@@ -217,7 +221,10 @@ async fn kubernetes(served: &Served, connection: &Connection, request: &Request)
         served.wait_until_lifted(Fault::ApiHang).await;
         return connection.abort();
     }
-    api::answer(world, side, &served.cancel, request)
+    let answer = api::answer(world, side, &served.cancel, request);
+    let mute = request.method == Method::DELETE
+        && world.with(side, |site, _| site.faults.bites(Fault::ApiDeleteMute)) == Some(true);
+    if mute { connection.abort() } else { answer }
 }
 
 fn listener(served: &Served, request: &Request) -> Answer {

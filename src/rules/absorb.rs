@@ -97,12 +97,16 @@ impl Engine {
             self.report(Note::PatroniChanged { role: told.0.clone(), concerns: told.1.clone() });
             self.state.patroni_told = Some(told);
         }
-        let lsn = match &sample {
-            PatroniSample::Seen(view) => view.lsn,
-            PatroniSample::Unknown(_) => None,
+        let (timeline, lsn) = match &sample {
+            PatroniSample::Seen(view) => (view.timeline, view.lsn),
+            PatroniSample::Unknown(_) => (None, None),
         };
         if let Some(run) = self.state.run.as_mut().filter(|run| !run.has_stopped_database()) {
             run.local_lsn = run.local_lsn.max(lsn);
+            if run.is_to_stop_database() {
+                // The run may have begun before the first look at the database.
+                run.timeline_before = run.timeline_before.or(timeline);
+            }
         }
         self.state.patroni = Some((sample, now.mono));
         self.measure_lag(now);

@@ -1,7 +1,8 @@
 //! The executor: turns one effect into one call and its answer into an outcome.
 //!
 //! Owns: the adapters and the limit on every call. Never: decides, retries or waits for the world (the engine does).
-//! Sits behind `logic_handler`, which hands it commands and sends the outcomes back over the bus.
+//! Sits behind `logic_handler`, which hands it commands and sends the outcomes back over the bus. What must not happen
+//! twice goes through [`super::once`].
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,13 +13,19 @@ use crate::adapters::kube::Kube;
 use crate::adapters::patroni::Patroni;
 use crate::adapters::portal::Portal;
 use crate::adapters::tekton::Tekton;
-use crate::model::{Command, Detail, Effect, FailureKind, Outcome, Traffic, Wall};
+use crate::model::{Aim, Command, Detail, Effect, FailureKind, Outcome, Traffic, Wall};
 use crate::peer::delivery::Courier;
 
 /// A simulated site in place of the adapters: everything but messages to the peer.
 pub trait SimulatedSite: Send + Sync {
     /// Carries out one effect, as the adapters would.
     fn carry_out<'a>(&'a self, effect: &'a Effect) -> BoxFuture<'a, Outcome>;
+
+    /// Identifies what a once-only effect is about.
+    fn aim(&self, effect: &Effect) -> Aim;
+
+    /// Whether what an earlier try aimed at has happened: its outcome then, `None` = try again.
+    fn look_up<'a>(&'a self, effect: &'a Effect, aim: &'a Aim) -> BoxFuture<'a, Option<Outcome>>;
 }
 
 /// The adapters of this site; `None` where the site has no such thing.
@@ -67,7 +74,7 @@ impl Hands {
                 None => missing("Patroni", "PATRONI_LOCAL_API"),
             },
             Effect::TriggerPipeline => match &self.tekton {
-                Some(tekton) => match tekton.trigger().await {
+                Some(tekton) => match tekton.trigger(&crate::peer::new_instance()).await {
                     Ok(event_id) => Outcome::Done(Detail::PipelineStarted { event_id }),
                     Err(error) => failed(error.kind(), describe(&error)),
                 },
@@ -140,23 +147,26 @@ impl Hands {
     }
 }
 
-fn done<T, E: std::error::Error>(result: Result<T, E>, kind: impl Fn(&E) -> FailureKind) -> Outcome {
+pub(super) fn done<T, E: std::error::Error>(
+    result: Result<T, E>,
+    kind: impl Fn(&E) -> FailureKind,
+) -> Outcome {
     match result {
         Ok(_) => Outcome::Done(Detail::Nothing),
         Err(error) => failed(kind(&error), describe(&error)),
     }
 }
 
-fn failed(kind: FailureKind, reason: String) -> Outcome {
+pub(super) fn failed(kind: FailureKind, reason: String) -> Outcome {
     Outcome::Failed { kind, reason }
 }
 
-fn missing(what: &str, setting: &str) -> Outcome {
+pub(super) fn missing(what: &str, setting: &str) -> Outcome {
     failed(FailureKind::Permanent, format!("this site has no {what} (set {setting})"))
 }
 
 /// An error with its causes, in one line.
-fn describe(error: &dyn std::error::Error) -> String {
+pub(super) fn describe(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(inner) = cause {

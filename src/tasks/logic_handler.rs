@@ -6,7 +6,8 @@
 //! ```
 //!
 //! Owns: the only engine of the agent and the order "intent in the journal, then the act, then the outcome". Never
-//! decides. A task that was restarted after a panic goes on from the state after the last whole event.
+//! decides. Actions that must not happen twice go through [`once`]. A task that was restarted after a panic goes on
+//! from the state after the last whole event.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,10 +20,13 @@ use tracing::Level;
 use super::clock::Clock;
 use super::diary::{Diary, Page};
 use super::executor::Hands;
+use super::kill_switch::KillSwitch;
 use super::meters::Meters;
-use super::{Ctx, Exit};
+use super::recorder::Recorder;
+use super::{Ctx, Exit, once};
+use crate::config::faults::KillPoint;
 use crate::http::OperatorDesk;
-use crate::model::{Action, Command, Event, Mono, Note, OutboxId, PeerStatus, RecordSeen};
+use crate::model::{Action, Command, Detail, Event, Mono, Note, OutboxId, Outcome, PeerStatus, RecordSeen};
 use crate::rules::Engine;
 use crate::rules::policy::Policy;
 use crate::rules::state::State;
@@ -65,7 +69,11 @@ pub struct Logic {
     /// Adapters.
     pub hands: Arc<Hands>,
     /// Journal.
-    pub diary: Diary,
+    pub diary: Arc<Diary>,
+    /// Events as they come, where they are recorded.
+    pub recorder: Recorder,
+    /// The agent's own death, where a test wants it.
+    pub kill: KillSwitch,
     /// Windows for others.
     pub windows: Windows,
     /// Where operators wait for answers.
@@ -81,6 +89,7 @@ pub async fn run(ctx: Ctx, logic: Arc<Logic>) -> Exit {
     let mut events = logic.events.lock().await;
     let state = logic.saved.lock().await.clone();
     let mut engine = Engine::restore(logic.policy.clone(), state);
+    logic.recorder.begin(&engine);
     let calls = TaskTracker::new();
     let mut meters = Meters::new(logic.metrics.clone(), &logic.policy);
     loop {
@@ -124,12 +133,20 @@ async fn step(
 ) {
     let now = logic.clock.now();
     let mut page = Page::new(now);
+    let mut ended = None;
     if let Event::ActionDone { id, outcome } = &event {
         page.outcome(*id, outcome);
+        ended = Some(*id);
     }
+    let heard = logic.recorder.is_on().then(|| event.clone());
     let actions = engine.handle(event, now);
+    if let Some(event) = heard {
+        logic.recorder.event(now, event, &actions);
+    }
     page.actions(&actions);
+    logic.kill.before_write(&actions);
     let status = logic.diary.write(page, engine.state()).await;
+    logic.kill.after_write(&actions, ended);
     logic.metrics.set_journal(&status);
     logic.saved.lock().await.clone_from(engine.state());
     logic.publish(engine);
@@ -143,10 +160,27 @@ async fn step(
 }
 
 fn spawn_call(ctx: &Ctx, logic: &Arc<Logic>, calls: &TaskTracker, command: Command) {
-    let (bus, hands, clock) = (ctx.bus.clone(), logic.hands.clone(), logic.clock.clone());
+    let (bus, logic) = (ctx.bus.clone(), logic.clone());
     calls.spawn(async move {
-        let outcome = hands.perform(&command, clock.now().wall).await;
+        logic.kill.before_act(&command);
+        let outcome = if command.effect.is_once_only() {
+            let aimed = || logic.kill.command(KillPoint::AfterAim, &command);
+            once::perform(&logic.hands, &logic.diary, &command, logic.clock.clone(), aimed).await
+        } else {
+            logic.hands.perform(&command, logic.clock.now().wall).await
+        };
+        logic.kill.command(KillPoint::AfterEffect, &command);
+        let event_id = match &outcome {
+            Outcome::Done(Detail::PipelineStarted { event_id }) => Some(event_id.clone()),
+            _ => None,
+        };
         bus.send(Event::ActionDone { id: command.id, outcome }).await;
+        // Only now: what the watch tells after this look comes after the number in the bus.
+        if let Some(event_id) = event_id
+            && let Some(seen) = once::first_look(&logic.hands, &event_id).await
+        {
+            bus.send(seen).await;
+        }
     });
 }
 

@@ -12,7 +12,8 @@ use switchover_agent::lab::cloudflare::{Account, Server};
 use switchover_agent::lab::geo_scenario::environment;
 use switchover_agent::rules::geo::pass::{Input, Pass, Report, wanted};
 use switchover_agent::rules::geo::select::{Ingress, select};
-use switchover_agent::tasks::geo_sync::drive;
+use switchover_agent::tasks::geo_sync::{Driver, GeoHealth};
+use switchover_agent::tasks::jitter::Jitter;
 
 pub const HOST: &str = switchover_agent::lab::geo_scenario::HOST;
 pub const POOL: &str = "k8s-pool-c1-eu";
@@ -65,7 +66,15 @@ impl Instance {
             dry_run: self.settings.dry_run,
         };
         let mut pass = Pass::new(policy, Arc::new(input));
-        drive(&self.cloudflare, &self.settings.place, &mut pass, self.settings.verify).await;
+        let (mut jitter, health) = (Jitter::new(Some(1)), GeoHealth::default());
+        let mut driver = Driver {
+            cloudflare: &self.cloudflare,
+            place: &self.settings.place,
+            verify: self.settings.verify,
+            jitter: &mut jitter,
+            health: &health,
+        };
+        driver.drive(&mut pass).await;
         pass.report().clone()
     }
 }
@@ -86,4 +95,28 @@ pub fn addresses(server: &Server, pool: &str) -> Vec<String> {
         let origins = account.pool(pool).map(|pool| pool["origins"].as_array().unwrap().clone());
         origins.unwrap_or_default().iter().map(|o| o["address"].as_str().unwrap().to_owned()).collect()
     })
+}
+
+/// Waits until it is true; a minute is the last resort.
+pub async fn wait_for(what: &str, mut holds: impl FnMut() -> bool) {
+    let end = std::time::Instant::now() + Duration::from_secs(60);
+    while !holds() {
+        assert!(std::time::Instant::now() < end, "never: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// The sum of a metric's samples, of those with this label's value where one is given.
+pub fn metric_of(registry: &Registry, name: &str, label: Option<&str>) -> f64 {
+    let families = registry.gather();
+    let samples =
+        families.iter().filter(|family| family.name() == name).flat_map(|family| family.get_metric());
+    let wanted =
+        samples.filter(|it| label.is_none_or(|label| it.get_label().iter().any(|l| l.value() == label)));
+    wanted.map(|it| it.get_counter().get_value() + it.get_gauge().get_value()).sum()
+}
+
+/// The sum of a metric's samples.
+pub fn metric(registry: &Registry, name: &str) -> f64 {
+    metric_of(registry, name, None)
 }

@@ -5,7 +5,8 @@ use crate::bench::{Instance, account, ingress};
 #[tokio::test]
 async fn calls_of_a_resync_do_not_grow_with_the_number_of_ingresses() {
     let places = ["eu", "us_east", "us_west", "asia"];
-    println!("| clusters | 10 ingresses | 100 ingresses | 1,000 ingresses |\n|---|---|---|---|");
+    let mut table =
+        String::from("| clusters | 10 ingresses each | 100 each | 1,000 each |\n|---|---|---|---|\n");
     for clusters in 1..=places.len() {
         let mut row = Vec::new();
         for count in [10_usize, 100, 1000] {
@@ -32,7 +33,9 @@ async fn calls_of_a_resync_do_not_grow_with_the_number_of_ingresses() {
             assert_eq!(server.writes(), []);
             row.push(server.seen().len());
         }
-        println!("| {clusters} | {} | {} | {} |", row[0], row[1], row[2]);
+        table.push_str(&format!("| {clusters} | {} | {} | {} |\n", row[0], row[1], row[2]));
         assert_eq!(row, [2 * clusters; 3], "two reads of each instance");
     }
+    println!("{table}");
+    assert!(include_str!("../../README.md").contains(&table), "the README has another table than\n{table}");
 }

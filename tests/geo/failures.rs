@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use switchover_agent::adapters::cloudflare::{Cloudflare, CloudflareSettings};
 use switchover_agent::lab::cloudflare::Fault;
 
 use crate::bench::{HOST, Instance, POOL, account, addresses, ingress};
@@ -20,6 +21,46 @@ async fn b17_a_failed_read_is_repeated_before_anything_is_written() {
     let write = seen.iter().position(|call| call.method != "GET").unwrap();
     assert!(good < write, "{seen:?}");
     assert_eq!(server.with(|account| account.default_pools(HOST)).len(), 2);
+}
+
+/// What evicted all other clusters before: the list of load balancers is read, the load balancer is not.
+#[tokio::test]
+async fn b17_a_load_balancer_that_cannot_be_read_again_is_not_written() {
+    let server = account().await;
+    Instance::eu(&server).pass(&[ingress("c1", &["203.0.113.5"])]).await;
+    let id = server.with(|account| account.balancers[0]["id"].as_str().unwrap().to_owned());
+    server.forget();
+    server.fail("GET", &id, u32::MAX, Fault::Status(500));
+    let east = Instance::new(&server, "us_east", "owner-b", &[]);
+    let report = east.pass(&[ingress("c2", &["203.0.113.9"])]).await;
+    assert!(!report.is_good(), "{report:?}");
+    let writes = server.writes();
+    assert!(writes.len() == 1 && writes[0].target.ends_with("/pools"), "only its own pool: {writes:?}");
+    assert_eq!(server.with(|account| account.default_pools(HOST)), [POOL]);
+    server.heal();
+    assert!(east.pass(&[ingress("c2", &["203.0.113.9"])]).await.is_good());
+    assert_eq!(server.with(|account| account.default_pools(HOST)).len(), 2);
+}
+
+/// A list that says there is more than it gives is no list.
+#[tokio::test]
+async fn a_list_that_is_not_whole_is_not_read() {
+    let client = Instance::eu(&account().await).settings.cloudflare;
+    for (info, whole) in [
+        (serde_json::json!({"page": 1, "per_page": 25, "count": 1, "total_count": 2}), false),
+        (serde_json::json!({"page": 1, "per_page": 25, "count": 1, "total_count": 1}), true),
+        (serde_json::Value::Null, true),
+    ] {
+        let reply =
+            serde_json::json!({"success": true, "errors": [], "result": [{"id": "a"}], "result_info": info});
+        let router = axum::Router::new().fallback(move || async move { axum::Json(reply) });
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let base = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+        let settings = CloudflareSettings { base, ..client.clone() };
+        let cloudflare = Cloudflare::new(settings, &prometheus::Registry::new()).unwrap();
+        assert_eq!(cloudflare.list("/things", "thing").await.is_ok(), whole, "{info}");
+    }
 }
 
 #[tokio::test]

@@ -9,5 +9,6 @@ mod interleavings;
 mod pools;
 mod process;
 mod removal;
+mod replicas;
 mod settings;
 mod sharing;

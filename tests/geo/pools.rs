@@ -15,7 +15,9 @@ async fn b04_a_fresh_account_gets_a_pool_then_a_load_balancer() {
     let report = Instance::eu(&server).pass(&[ingress("c1", &["203.0.113.5"])]).await;
     assert!(report.is_good(), "{report:?}");
     let writes = server.writes();
-    assert_eq!(writes.len(), 2, "{writes:?}");
+    let shown: Vec<(&str, &str)> =
+        writes.iter().map(|call| (call.method.as_str(), call.target.rsplit('/').next().unwrap())).collect();
+    assert_eq!(shown, [("POST", "pools"), ("POST", "load_balancers")]);
     let pool = writes[0].body.clone().unwrap();
     assert_eq!(pool["name"], POOL);
     assert_eq!(
@@ -44,6 +46,95 @@ async fn b05_nothing_new_writes_nothing() {
     }
     assert_eq!(server.writes(), []);
     assert_eq!(server.seen().len(), 20, "two reads each");
+}
+
+#[tokio::test]
+async fn b06_each_location_s_pool_has_its_coordinates() {
+    for (place, latitude, longitude) in [
+        ("eu", 50.1109, 8.6821),
+        ("us_east", 40.7128, -74.0060),
+        ("us_west", 34.0522, -118.2437),
+        ("asia", 35.6762, 139.6503),
+    ] {
+        let server = account().await;
+        let instance = Instance::new(&server, place, "o", &[]);
+        instance.pass(&[ingress("c1", &["203.0.113.5"])]).await;
+        let pool = server.with(|account| account.pools[0].clone());
+        assert_eq!(pool["name"], format!("k8s-pool-c1-{place}"));
+        assert_eq!((&pool["latitude"], &pool["longitude"]), (&json!(latitude), &json!(longitude)), "{place}");
+        // Moved by hand, they are set back, and nothing else is.
+        server.with(|account| account.pools[0]["latitude"] = json!(1.5));
+        server.forget();
+        instance.pass(&[ingress("c1", &["203.0.113.5"])]).await;
+        let writes = server.writes();
+        assert_eq!(writes.len(), 1);
+        assert_eq!(writes[0].body, Some(json!({"latitude": latitude, "longitude": longitude})), "{place}");
+    }
+}
+
+#[tokio::test]
+async fn b08_a_label_with_a_dot_is_published_and_found_again_by_the_next_start() {
+    let server = account().await;
+    let given = [ingress("prod.eu", &["203.0.113.5"])];
+    assert!(Instance::eu(&server).pass(&given).await.is_good(), "the strict account takes the name");
+    server.forget();
+    assert!(Instance::eu(&server).pass(&given).await.is_good());
+    assert_eq!(server.writes(), [], "another start finds its pool");
+}
+
+/// A cluster whose name is spelt as another one's cleaned name: never one pool for both.
+#[tokio::test]
+async fn names_that_meet_after_cleaning_do_not_share_a_pool() {
+    let server = account().await;
+    let cleaned = pool_name("prod.eu", "eu");
+    let twin = cleaned.strip_prefix("k8s-pool-").unwrap().strip_suffix("-eu").unwrap().to_owned();
+    assert_eq!(pool_name(&twin, "eu"), cleaned);
+    let given = [ingress("prod.eu", &["203.0.113.5"]), ingress(&twin, &["203.0.113.6"])];
+    let instance = Instance::eu(&server);
+    let selected = select(&instance.settings.policy, &BTreeSet::new(), &given);
+    assert_eq!(selected.clusters.keys().collect::<Vec<_>>(), [&twin]);
+    let why: Vec<_> = selected.ignored.iter().map(|(_, name, why)| (name.as_str(), why.clone())).collect();
+    assert_eq!(why, [("prod.eu-203.0.113.5", Ignored::NameTaken(twin.clone()))]);
+    instance.pass(&given).await;
+    assert_eq!(addresses(&server, &cleaned), ["203.0.113.6"]);
+    server.forget();
+    instance.pass(&given).await;
+    assert_eq!(server.writes(), []);
+}
+
+/// Cluster `a` at `b-c` and cluster `a-b` at `c` ask for one name: the second keeps off.
+#[tokio::test]
+async fn a_pool_of_another_cluster_name_is_left_alone() {
+    let server = account().await;
+    let site = |geo, owner| {
+        let coordinates = [("GEO_LATITUDE", "1"), ("GEO_LONGITUDE", "2")];
+        Instance::new(&server, geo, owner, &coordinates)
+    };
+    site("b-c", "owner-a").pass(&[ingress("a", &["203.0.113.5"])]).await;
+    server.forget();
+    let other = site("c", "owner-b");
+    let report = other.pass(&[ingress("a-b", &["203.0.113.6"])]).await;
+    assert!(report.foreign.contains("k8s-pool-a-b-c"), "{report:?}");
+    assert_eq!(server.writes(), []);
+    assert_eq!(addresses(&server, "k8s-pool-a-b-c"), ["203.0.113.5"]);
+}
+
+#[tokio::test]
+async fn odd_objects_of_others_do_not_stop_us() {
+    let server = account().await;
+    let instance = Instance::eu(&server);
+    let given = [ingress("c1", &["203.0.113.5"])];
+    instance.pass(&given).await;
+    server.with(|account| {
+        account.pools.push(json!({"id": "odd", "name": "somebody-s", "enabled": true, "origins": null}));
+    });
+    server.forget();
+    assert!(instance.pass(&given).await.is_good());
+    assert_eq!(server.writes(), []);
+    // Our own pool without its origins is another matter: they are not known, so nothing is written.
+    edit(&server, POOL, |pool| pool["origins"] = Value::Null);
+    assert!(!instance.pass(&[ingress("c1", &["203.0.113.6"])]).await.is_good());
+    assert_eq!(server.writes(), []);
 }
 
 #[test]

@@ -6,13 +6,14 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use switchover_agent::adapters::kube::KubeError;
 use switchover_agent::lab::cloudflare::{Account, Fault, Server, TOKEN};
 use switchover_agent::lab::faults::Fault as ClusterFault;
 use switchover_agent::lab::geo_scenario::{self, Cluster, environment, until};
 use switchover_agent::model::Side;
 use switchover_agent::tasks::Exit;
 
-use crate::bench::{HOST, POOL, account, addresses};
+use crate::bench::{HOST, POOL, account, addresses, metric_of, wait_for};
 
 async fn cluster(server: &Server, more: &[(&str, &str)]) -> Cluster {
     Cluster::new("c1", environment(&server.base(), "eu", "owner-a", more)).await.unwrap()
@@ -132,6 +133,47 @@ async fn b26_label_gone_or_ingress_gone_disables_after_the_grace_period() {
     until(&server, "enabled again", enabled(true)).await.unwrap();
     cluster.withdraw("web").await.unwrap();
     until(&server, "disabled without the ingress", enabled(false)).await.unwrap();
+    cluster.publish("web", &["203.0.113.5"]).await.unwrap();
+    until(&server, "enabled once more", enabled(true)).await.unwrap();
+    cluster.publish("web", &[]).await.unwrap();
+    until(&server, "disabled without an address", enabled(false)).await.unwrap();
+    assert_eq!(addresses(&server, POOL), ["203.0.113.5"], "its origins stay");
+    east.stop().await;
+}
+
+#[tokio::test]
+async fn b27_the_last_pool_stays_and_a_person_is_told() {
+    let server = account().await;
+    let mut cluster = cluster(&server, &[("EMPTY_GRACE_SECONDS", "0"), ("ON_EMPTY", "delete")]).await;
+    cluster.publish("web", &["203.0.113.5"]).await.unwrap();
+    cluster.start().unwrap();
+    until(&server, "published", |account| account.default_pools(HOST) == [POOL]).await.unwrap();
+    looks(&server, 1).await;
+    server.forget();
+    cluster.withdraw("web").await.unwrap();
+    let problem = |kind| metric_of(&cluster.registry, "switchover_geo_problems", Some(kind));
+    wait_for("the alert", || problem("last-pool") == 1.0 && problem("no-address") == 1.0).await;
+    assert_eq!(server.writes(), []);
+}
+
+#[tokio::test]
+async fn b18_a_pool_that_cannot_be_read_is_tried_again_and_counted() {
+    let server = account().await;
+    let mut cluster = cluster(&server, &[]).await;
+    cluster.publish("web", &["203.0.113.5"]).await.unwrap();
+    cluster.start().unwrap();
+    until(&server, "published", |account| account.default_pools(HOST) == [POOL]).await.unwrap();
+    looks(&server, 1).await;
+    let id = server.with(|account| account.pool(POOL).unwrap()["id"].as_str().unwrap().to_owned());
+    server.fail("GET", &id, u32::MAX, Fault::Status(500));
+    server.forget();
+    cluster.publish("web", &["203.0.113.6"]).await.unwrap();
+    let failed = || metric_of(&cluster.registry, "switchover_geo_reconcile_total", Some("failed"));
+    wait_for("it is tried again", || failed() >= 2.0).await;
+    assert_eq!(server.writes(), []);
+    assert!(cluster.health.is_ready(), "it was ready before and stays so");
+    server.heal();
+    until(&server, "published at last", has(POOL, "203.0.113.6")).await.unwrap();
 }
 
 #[tokio::test]
@@ -143,20 +185,16 @@ async fn b29_an_unreachable_cluster_changes_nothing_and_is_caught_up_with() {
     cluster.start().unwrap();
     until(&server, "published", |account| account.default_pools(HOST) == [POOL]).await.unwrap();
     looks(&server, 1).await;
+    let visible = || metric_of(&cluster.registry, "switchover_geo_ingresses_visible", None) == 1.0;
+    wait_for("the ingresses are seen", visible).await;
     cluster.world.initiate(Side::Active, ClusterFault::ApiRefused, None);
     cluster.world.initiate(Side::Active, ClusterFault::WatchClose, None);
+    wait_for("the outage is noticed", || !visible()).await;
     server.forget();
-    // Until the task has stopped looking: a whole resync and more without a call.
-    let mut quiet = 0;
-    let mut last = server.seen().len();
-    let end = Instant::now() + Duration::from_secs(60);
-    while quiet < 30 {
-        assert!(Instant::now() < end, "the task goes on although it sees nothing");
-        tokio::time::sleep(Duration::from_millis(100)).await;
-        let now = server.seen().len();
-        quiet = if now == last { quiet + 1 } else { 0 };
-        last = now;
-    }
+    // Somebody's drift is not repaired from an old view either: two resyncs and more without a call.
+    server.with(|account| account.pool_mut(POOL).unwrap()["latitude"] = json!(1.0));
+    tokio::time::sleep(Duration::from_millis(2500)).await;
+    assert_eq!(server.seen(), [], "nothing is even asked");
     assert_eq!(server.writes(), []);
     cluster.world.lift(Side::Active, ClusterFault::ApiRefused);
     cluster.world.lift(Side::Active, ClusterFault::WatchClose);
@@ -179,6 +217,26 @@ async fn b30_a_watch_that_expires_closes_or_stalls_goes_on() {
         until(&server, "published in spite of the watch", has(POOL, address)).await.unwrap();
         cluster.world.lift(Side::Active, fault);
     }
+}
+
+#[tokio::test]
+async fn b30_a_large_cluster_is_listed_in_pages() {
+    let server = account().await;
+    let mut cluster = cluster(&server, &[]).await;
+    cluster.crowd(1001, &["203.0.113.1", "203.0.113.2"]);
+    let page = cluster.kube.get_json("/apis/networking.k8s.io/v1/ingresses?limit=500").await.unwrap();
+    assert_eq!(page["items"].as_array().unwrap().len(), 500, "the simulated API has pages");
+    assert_eq!(page["metadata"]["remainingItemCount"], 501);
+    cluster.start().unwrap();
+    until(&server, "published", |account| account.default_pools(HOST) == [POOL]).await.unwrap();
+    assert_eq!(metric_of(&cluster.registry, "switchover_geo_ingresses_selected", None), 1001.0);
+    assert_eq!(addresses(&server, POOL), ["203.0.113.1", "203.0.113.2"]);
+    // The token of a list that was compacted is too old.
+    let token = page["metadata"]["continue"].as_str().unwrap();
+    cluster.publish("web", &["203.0.113.1"]).await.unwrap();
+    cluster.compact();
+    let target = format!("/apis/networking.k8s.io/v1/ingresses?limit=500&continue={token}");
+    assert!(matches!(cluster.kube.get_json(&target).await, Err(KubeError::Gone { .. })));
 }
 
 #[tokio::test]
@@ -228,8 +286,9 @@ async fn b35_a_dry_run_tells_and_writes_nothing() {
     looks(&server, 2).await;
     let registry = prometheus::Registry::new();
     let settings = cluster.settings().unwrap();
-    let lines =
+    let told =
         switchover_agent::tasks::geo_sync::dry_run(settings, cluster.kube.clone(), &registry).await.unwrap();
+    let lines = told.changes;
     assert_eq!(lines.len(), 2, "{lines:?}");
     assert!(lines[0].contains(POOL) && lines[0].contains("203.0.113.5"), "{lines:?}");
     assert!(lines[1].contains(HOST), "{lines:?}");
@@ -250,62 +309,69 @@ impl Write for Sink {
     }
 }
 
+/// Whole syncs with every level of logging on, this crate's and those of the libraries: success, every kind of refusal,
+/// a lost answer, a conflict, a removal, Kubernetes Events and the Lease.
 #[tokio::test]
-async fn b37_logs_hold_neither_token_nor_bodies() {
+async fn b37_logs_hold_neither_token_nor_bodies_even_at_trace() {
+    use tracing_subscriber::util::SubscriberInitExt;
     let sink = Sink::default();
     let writer = sink.clone();
     let subscriber = tracing_subscriber::fmt()
-        .with_max_level(tracing::Level::INFO)
+        .with_max_level(tracing::Level::TRACE)
         .with_writer(move || writer.clone())
+        .with_ansi(false)
         .finish();
-    // The test's runtime has one thread, so all of the task's lines come here.
-    let _guard = tracing::subscriber::set_default(subscriber);
+    // The test's runtime has one thread, so all of the task's lines come here; lines of the `log` crate as well.
+    let _guard = subscriber.set_default();
     let server = account().await;
-    let mut cluster = cluster(&server, &[]).await;
+    let more = [
+        ("KUBE_API_TOKEN", "kube-token-never-to-be-seen"),
+        ("CF_MONITOR_TYPE", "https"),
+        ("LEADER_ELECT", "true"),
+        ("GEO_LEASE_NAMESPACE", "web"),
+    ];
+    let mut cluster = cluster(&server, &more).await;
     cluster.publish("web", &["203.0.113.5"]).await.unwrap();
+    cluster.put("x", json!({"dns.external/geo-route": "true"}), &["203.0.113.9"]).await.unwrap();
     cluster.start().unwrap();
     until(&server, "published", |account| account.default_pools(HOST) == [POOL]).await.unwrap();
-    server.fail("GET", "/pools", 20, Fault::Status(403));
-    looks(&server, 2).await;
+    looks(&server, 1).await;
+    let failed = || metric_of(&cluster.registry, "switchover_geo_reconcile_total", Some("failed"));
+    for fault in [Fault::Status(403), Fault::Status(500), Fault::Status(400), Fault::RateLimited(1)] {
+        let before = failed();
+        server.fail("GET", "/pools", 5, fault);
+        let told = || failed() > before || matches!(fault, Fault::RateLimited(_));
+        looks(&server, 1).await;
+        wait_for("the failure is told", told).await;
+        server.heal();
+    }
+    let id = server.with(|account| account.pool(POOL).unwrap()["id"].as_str().unwrap().to_owned());
+    server.fail("PATCH", &id, 1, Fault::Status(409));
+    cluster.publish("web", &["203.0.113.6"]).await.unwrap();
+    until(&server, "published", has(POOL, "203.0.113.6")).await.unwrap();
     cluster.stop().await;
     let text = String::from_utf8(sink.0.lock().unwrap().clone()).unwrap();
-    assert!(text.contains("geo configuration loaded") && text.contains("create pool"), "{text}");
-    assert!(text.contains("geo pass failed"), "{text}");
-    for hidden in [TOKEN, "fallback_pool", "\"origins\"", "success"] {
-        assert!(!text.contains(hidden), "{hidden}: {text}");
+    for line in
+        ["geo configuration loaded", "create pool", "geo pass failed", "ingress is left out", "released"]
+    {
+        assert!(text.contains(line), "the flow was logged: {line}");
     }
-}
-
-#[tokio::test]
-async fn a_lease_lets_one_of_two_replicas_work() {
-    let server = account().await;
-    let lease = [("LEADER_ELECT", "true"), ("GEO_LEASE_NAMESPACE", "web")];
-    let mut one = cluster(&server, &lease).await;
-    one.publish("web", &["203.0.113.5"]).await.unwrap();
-    one.start().unwrap();
-    until(&server, "published", |account| account.default_pools(HOST) == [POOL]).await.unwrap();
-    let path = "/apis/coordination.k8s.io/v1/namespaces/web/leases/geo-sync";
-    let holder = |lease: &Value| lease["spec"]["holderIdentity"].as_str().unwrap().to_owned();
-    let mut lease = one.kube.get_json(path).await.unwrap();
-    let first = holder(&lease);
-    one.stop().await;
-    server.forget();
-    // Somebody else renews it all the time: the new replica must not work.
-    one.start().unwrap();
-    for number in 0..20 {
-        lease = one.kube.get_json(path).await.unwrap();
-        assert_eq!(holder(&lease), first, "a foreign Lease was taken");
-        lease["spec"]["leaseTransitions"] = json!(number);
-        one.kube.replace(path, &lease).await.unwrap();
-        tokio::time::sleep(Duration::from_millis(50)).await;
+    assert!(text.contains("TRACE") && text.contains("hyper"), "libraries are heard too");
+    // The account's words come in bodies only; the token and its beginning come nowhere.
+    let hidden = [
+        TOKEN,
+        &TOKEN[..8],
+        "kube-token",
+        "Bearer",
+        "fallback_pool",
+        "\"origins\"",
+        "\"success\"",
+        "latitude",
+    ];
+    for hidden in hidden {
+        let line = text.lines().find(|line| line.contains(hidden));
+        assert!(line.is_none(), "{hidden}: {line:?}");
     }
-    assert_eq!(server.seen(), []);
-    lease = one.kube.get_json(path).await.unwrap();
-    lease["spec"]["holderIdentity"] = json!("");
-    one.kube.replace(path, &lease).await.unwrap();
-    looks(&server, 1).await;
-    let lease = one.kube.get_json(path).await.unwrap();
-    assert!(holder(&lease) != first && !holder(&lease).is_empty());
 }
 
 #[tokio::test]
@@ -325,29 +391,103 @@ async fn a_configured_monitor_is_made_once_and_attached() {
         (account.monitors.len(), account.pool(POOL).unwrap()["monitor"] == *monitor)
     });
     assert!(count == 1 && same);
+    // Other settings: another monitor, to which the pool moves. What a person tuned at the first one stays.
+    server.with(|account| account.monitors[0]["interval"] = json!(15));
+    cluster.set("CF_MONITOR_PATH", "/live");
+    cluster.start().unwrap();
+    until(&server, "the pool has the new monitor", |account| {
+        account.monitors.len() == 2 && account.pool(POOL).unwrap()["monitor"] == account.monitors[1]["id"]
+    })
+    .await
+    .unwrap();
+    assert_eq!(server.with(|account| account.monitors[0]["interval"].clone()), 15);
+    // Deleted by hand: it is made again, because the refused write is a reason to look.
+    server.with(|account| {
+        account.monitors.clear();
+        account.pool_mut(POOL).unwrap()["monitor"] = json!("");
+    });
+    until(&server, "made and attached again", |account| {
+        account.monitors.len() == 1 && account.pool(POOL).unwrap()["monitor"] == account.monitors[0]["id"]
+    })
+    .await
+    .unwrap();
+    // A person's own choice stays.
+    server.with(|account| {
+        account.monitors.push(json!({"id": "own", "type": "https", "description": "tuned"}));
+        account.pool_mut(POOL).unwrap()["monitor"] = json!("own");
+    });
+    looks(&server, 2).await;
+    assert_eq!(server.with(|account| account.pool(POOL).unwrap()["monitor"].clone()), "own");
+}
+
+/// Two clusters whose settings contradict each other, both enforcing: they stop taking turns.
+#[tokio::test]
+async fn a_fight_over_the_load_balancer_s_settings_ends_in_a_truce() {
+    let server = account().await;
+    let enforce = [("CF_ENFORCE", "true")];
+    let mut eu = cluster(&server, &enforce).await;
+    let other = [("CF_ENFORCE", "true"), ("CF_STEERING_POLICY", "random")];
+    let mut east =
+        Cluster::new("c2", environment(&server.base(), "us_east", "owner-b", &other)).await.unwrap();
+    eu.publish("web", &["203.0.113.5"]).await.unwrap();
+    east.publish("web", &["203.0.113.9"]).await.unwrap();
+    eu.start().unwrap();
+    east.start().unwrap();
+    let truce = |it: &Cluster| metric_of(&it.registry, "switchover_geo_problems", Some("enforcement")) == 1.0;
+    // As soon as one gives in, nobody contradicts the other one.
+    wait_for("one of them holds back", || truce(&eu) || truce(&east)).await;
+    looks(&server, 4).await;
+    server.forget();
+    looks(&server, 6).await;
+    let writes: Vec<_> = server.writes().into_iter().filter(|call| call.target.contains("/zones/")).collect();
+    assert!(writes.len() <= 1, "{writes:?}");
+    assert_eq!(server.with(|account| account.default_pools(HOST)).len(), 2);
+}
+
+/// Whether a name leads back to Cloudflare cannot be read: it is neither added nor taken away.
+#[tokio::test]
+async fn a_name_of_unknown_record_changes_nothing() {
+    let server = account().await;
+    server.with(|account| account.records = vec![("origin.x.test".into(), false)]);
+    let mut cluster = cluster(&server, &[]).await;
+    cluster.publish("web", &["203.0.113.5"]).await.unwrap();
+    cluster.start().unwrap();
+    until(&server, "published", has(POOL, "203.0.113.5")).await.unwrap();
+    looks(&server, 1).await;
+    server.fail("GET", "/dns_records", u32::MAX, Fault::Status(500));
+    server.forget();
+    cluster.publish("web", &["203.0.113.5", "origin.x.test"]).await.unwrap();
+    let failed = || metric_of(&cluster.registry, "switchover_geo_reconcile_total", Some("failed"));
+    wait_for("it is tried again", || failed() >= 2.0).await;
+    assert_eq!(server.writes(), []);
+    server.heal();
+    until(&server, "both", |account| {
+        account.pool(POOL).is_some_and(|pool| pool["origins"].as_array().unwrap().len() == 2)
+    })
+    .await
+    .unwrap();
 }
 
 #[tokio::test]
-async fn a_name_outside_the_zone_is_refused_at_the_start() {
+async fn a_name_outside_the_zone_is_never_published_and_the_task_stays() {
     let server = account().await;
+    // Slow retries of a refusal are as slow as the resync at most, which is a second here.
     let mut cluster = cluster(&server, &[("CF_LB_HOSTNAME", "app.other.test")]).await;
-    cluster.start().unwrap();
     cluster.publish("web", &["203.0.113.5"]).await.unwrap();
+    cluster.start().unwrap();
+    let asked = || server.seen().iter().filter(|call| call.target.starts_with("/zones/")).count();
     let end = Instant::now() + Duration::from_secs(60);
-    while server.seen().is_empty() {
-        assert!(Instant::now() < end);
+    while asked() < 2 {
+        assert!(Instant::now() < end, "it tries again");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    let exit = tokio::time::timeout(Duration::from_secs(30), cluster.ended()).await.unwrap();
-    assert!(matches!(&exit, Some(Exit::Failed(reason)) if reason.contains("app.other.test")), "{exit:?}");
+    assert!(!cluster.health.is_ready() && cluster.health.is_alive());
+    assert_eq!(cluster.stop().await, Some(Exit::Cancelled), "it ran all the time");
     assert_eq!(server.writes(), []);
 }
 
 #[tokio::test]
 async fn four_clusters_join_one_dies_one_empties_and_returns() {
-    let timeline = geo_scenario::run().await.unwrap();
-    for (at, what) in &timeline {
-        println!("{at:>6} ms  {what}");
-    }
-    assert_eq!(timeline.len(), 6);
+    let steps = geo_scenario::run(|at, what| println!("{at:>6} ms  {what}")).await.unwrap();
+    assert_eq!(steps, 6);
 }

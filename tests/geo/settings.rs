@@ -18,6 +18,30 @@ fn b01_all_missing_keys_are_named_at_once() {
     }
 }
 
+/// The real command: one message, exit 78, and neither API hears of it.
+#[test]
+fn b01_the_command_says_so_and_contacts_nothing() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    for arguments in [vec!["geo"], vec!["geo", "--dry-run"]] {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_switchover-agent"))
+            .args(arguments)
+            .env_clear()
+            .envs([("CF_API_BASE", &url), ("KUBE_API_URL", &url), ("GEO_LOCATION", &"mars".to_owned())])
+            .output()
+            .unwrap();
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(78), "{text}");
+        for name in ["CF_API_TOKEN", "CF_ACCOUNT_ID", "CF_ZONE_ID", "CF_LB_HOSTNAME", "GEO_LOCATION=\"mars\""]
+        {
+            assert!(text.contains(name), "{name}: {text}");
+        }
+        assert!(text.contains("eu, us_east, us_west or asia"), "{text}");
+    }
+    assert!(listener.accept().is_err(), "nothing was contacted");
+}
+
 #[test]
 fn b02_a_wrong_location_names_the_legal_ones() {
     for text in ["EU", "mars"] {
@@ -76,6 +100,7 @@ fn other_malformed_settings_are_refused() {
         ("CF_STEERING_POLICY", "magic"),
         ("CF_MONITOR_TYPE", "tcp"),
         ("GEO_OWNER", "a b"),
+        ("CLUSTER_NAME", "my cluster"),
         ("LEADER_ELECT", "true"),
     ] {
         assert!(settings("http://h", "eu", "o", &[(name, value)]).is_err(), "{name}={value}");

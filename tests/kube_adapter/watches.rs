@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use switchover_agent::adapters::kube::watch::list_then_watch;
-use switchover_agent::adapters::kube::{Change, Kube, WatchTarget};
+use switchover_agent::adapters::kube::watch::{list_then_watch, list_then_watch_at};
+use switchover_agent::adapters::kube::{Change, Kube, WatchPace, WatchTarget};
 use switchover_agent::bus::Bus;
 use switchover_agent::model::{Event, RecordSeen, RunEvent};
 use switchover_agent::tasks::{Ctx, Exit, kube_watch, tekton_watch};
@@ -107,6 +107,47 @@ async fn a_sloppy_list_falls_back_to_a_watch_from_the_start() {
             assert_eq!(text, "listed 0");
         }
         assert!(!server.lines().last().unwrap().contains("resourceVersion"), "{:?}", server.lines());
+    }
+}
+
+fn page(version: &str, next: &str, name: &str) -> Answer {
+    let metadata = json!({"resourceVersion": version, "continue": next});
+    Answer::Json(200, json!({"metadata": metadata, "items": [{"metadata": {"name": name}}]}))
+}
+
+fn in_pages() -> WatchPace {
+    let backoff = (Duration::from_millis(10), Duration::from_millis(80));
+    WatchPace { backoff, jitter: Some(7), page: Some(500), from_start: false, ..WatchPace::default() }
+}
+
+#[tokio::test]
+async fn a_list_is_read_page_by_page_and_begun_anew_when_a_page_is_gone() {
+    let (server, kube) = pair("", &[]).await;
+    let gone = Answer::Json(410, json!({"reason": "Expired", "code": 410}));
+    let pages = [page("5", "t/1", "a"), gone, page("7", "t/2", "a"), page("7", "", "b")];
+    server.on(&format!("GET {MAPS}"), pages);
+    server.on(&format!("WATCH {MAPS}"), [Answer::LinesThenSilence(vec![event("ADDED", "9")])]);
+    let mut changes = list_then_watch_at(&kube, maps(), in_pages());
+    assert_eq!(texts(&mut changes, 2).await, ["listed 2", "added 9"]);
+    let first = format!("GET {MAPS}?labelSelector=a%3Db&limit=500");
+    let lines = server.lines();
+    let next = |token: &str| format!("{first}&continue={token}");
+    assert_eq!(lines[..4], [first.clone(), next("t%2F1"), first.clone(), next("t%2F2")]);
+    assert!(lines[4].ends_with("&resourceVersion=7"), "{lines:?}");
+}
+
+#[tokio::test]
+async fn a_strict_list_that_cannot_be_read_is_neither_empty_nor_skipped() {
+    for bad in [Answer::Json(200, json!({"kind": "Status"})), Answer::Text(200, "{".into()), Answer::Hang] {
+        let (server, kube) = pair("", &[("KUBE_TIMEOUT_SECONDS", "0.3")]).await;
+        // The second page is of no use at first: not even the first one is told.
+        let answers = [page("5", "t", "a"), bad, page("6", "t", "a"), page("6", "", "b")];
+        server.on(&format!("GET {MAPS}"), answers);
+        server.on(&format!("WATCH {MAPS}"), [Answer::LinesThenSilence(vec![])]);
+        let mut changes = list_then_watch_at(&kube, maps(), in_pages());
+        assert_eq!(texts(&mut changes, 1).await, ["listed 2"]);
+        let lists = server.lines().iter().filter(|line| !line.contains("watch=true")).count();
+        assert_eq!(lists, 4, "no watch from the start in between: {:?}", server.lines());
     }
 }
 

@@ -7,3 +7,13 @@
 app.kubernetes.io/name: switchover-agent
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end -}}
+{{/* The processes: what the values name, and geo_sync where it is enabled. */}}
+{{- define "agent.processes" -}}
+{{- $list := without (compact (splitList "," (toString .Values.env.PROCESS_LIST))) "geo_sync" -}}
+{{- if .Values.geo.enabled }}{{ $list = append $list "geo_sync" }}{{ end -}}
+{{ join "," $list }}
+{{- end -}}
+{{/* Not empty where anything but geo_sync runs; no process at all means the agent's default, which is the engine's. */}}
+{{- define "agent.site" -}}
+{{ if ne (include "agent.processes" .) "geo_sync" }}yes{{ end }}
+{{- end -}}

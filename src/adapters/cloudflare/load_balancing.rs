@@ -1,4 +1,4 @@
-//! Load balancing of Cloudflare: pools, load balancers, monitors, and the few reads of a zone.
+//! Load balancing of Cloudflare: pools, load balancers, and the few reads of a zone.
 //!
 //! Owns paths and bodies. Changes are `PATCH`es with just the fields that differ: `PUT` would reset what it does not
 //! name. Decides nothing.
@@ -7,6 +7,7 @@ use reqwest::Method;
 use serde_json::{Map, Value, json};
 
 use super::{Cloudflare, CloudflareError, malformed};
+use crate::rules::geo::names::POOL_PREFIX;
 use crate::rules::geo::{
     Answer, Balancer, BalancerChange, Call, CallFailure, Origin, Pool, PoolChange, Steps,
 };
@@ -18,25 +19,6 @@ pub struct Place {
     pub account: String,
     /// Zone identifier.
     pub zone: String,
-}
-
-/// A monitor to have.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MonitorSpec {
-    /// `http`, `https`, `tcp`, ...
-    pub kind: String,
-    /// Path of `http` and `https`.
-    pub path: String,
-    /// Port; `None` = the usual one.
-    pub port: Option<u16>,
-    /// Expected codes of `http` and `https`.
-    pub expected_codes: String,
-    /// Seconds between probes.
-    pub interval: u64,
-    /// `Host` header.
-    pub host: String,
-    /// What tells it from other monitors.
-    pub description: String,
 }
 
 impl Cloudflare {
@@ -72,29 +54,6 @@ impl Cloudflare {
     pub async fn is_proxied(&self, zone: &str, name: &str) -> Result<bool, CloudflareError> {
         let list = self.list(&format!("/zones/{zone}/dns_records?name={name}"), "record").await?;
         Ok(list.iter().any(|record| record["proxied"] == json!(true)))
-    }
-
-    /// The monitor's identifier; it is made where there is none. Instances that made one each settle on the same.
-    ///
-    /// # Errors
-    /// As the API answers.
-    pub async fn ensure_monitor(&self, account: &str, spec: &MonitorSpec) -> Result<String, CloudflareError> {
-        let path = format!("/accounts/{account}/load_balancers/monitors");
-        let body = write_monitor(spec);
-        let same = |monitor: &&Value| {
-            ["description", "type", "path", "port", "expected_codes"]
-                .iter()
-                .all(|field| body.get(field).is_none_or(|wanted| monitor.get(field) == Some(wanted)))
-        };
-        let list = self.list(&path, "monitor").await?;
-        let mut ids: Vec<String> =
-            list.iter().filter(same).filter_map(|m| Some(m["id"].as_str()?.to_owned())).collect();
-        ids.sort();
-        if let Some(id) = ids.into_iter().next() {
-            return Ok(id);
-        }
-        let made = self.write(Method::POST, &path, Some(&body), "monitor").await?;
-        text(&made, "id", "monitor")
     }
 }
 
@@ -154,7 +113,7 @@ pub fn request_of(place: &Place, call: &Call) -> Request {
 pub fn answer_of(call: &Call, value: &Value) -> Result<Answer, CloudflareError> {
     let list = || value.as_array().ok_or_else(|| malformed("list", "the result is not a list"));
     match call {
-        Call::ListPools => list()?.iter().map(read_pool).collect::<Result<_, _>>().map(Answer::Pools),
+        Call::ListPools => list()?.iter().map(read_listed_pool).collect::<Result<_, _>>().map(Answer::Pools),
         Call::ListBalancers => {
             list()?.iter().map(read_balancer).collect::<Result<_, _>>().map(Answer::Balancers)
         }
@@ -167,7 +126,7 @@ pub fn answer_of(call: &Call, value: &Value) -> Result<Answer, CloudflareError> 
     }
 }
 
-fn text(value: &Value, field: &str, what: &str) -> Result<String, CloudflareError> {
+pub(super) fn text(value: &Value, field: &str, what: &str) -> Result<String, CloudflareError> {
     let found = value.get(field).and_then(Value::as_str).filter(|text| !text.is_empty());
     found.map(str::to_owned).ok_or_else(|| malformed(what, &format!("no {field} in the answer")))
 }
@@ -199,6 +158,18 @@ fn read_pool(value: &Value) -> Result<Pool, CloudflareError> {
         monitor: optional("monitor"),
         origins,
     })
+}
+
+/// A pool of a list. One that cannot be ours may lack its origins: they are not written, and somebody else's odd pool
+/// must not stop everything.
+fn read_listed_pool(value: &Value) -> Result<Pool, CloudflareError> {
+    let has = |field: &str, text: &str| value[field].as_str().is_some_and(|it| it.contains(text));
+    if value["origins"].is_array() || has("name", POOL_PREFIX) || has("description", "managed-by=") {
+        return read_pool(value);
+    }
+    let mut bare = value.clone();
+    bare["origins"] = json!([]);
+    read_pool(&bare)
 }
 
 fn read_origin(value: &Value) -> Result<Origin, CloudflareError> {
@@ -315,25 +286,6 @@ pub fn write_balancer_change(change: &BalancerChange) -> Value {
     }
     if let Some(ttl) = change.ttl {
         body["ttl"] = json!(ttl);
-    }
-    body
-}
-
-fn write_monitor(spec: &MonitorSpec) -> Value {
-    let mut body = json!({
-        "type": spec.kind, "description": spec.description, "interval": spec.interval,
-        "timeout": 5, "retries": 2, "consecutive_up": 2, "consecutive_down": 2,
-    });
-    if matches!(spec.kind.as_str(), "http" | "https") {
-        body["method"] = json!("GET");
-        body["path"] = json!(spec.path);
-        body["expected_codes"] = json!(spec.expected_codes);
-        body["header"] = json!({"Host": [spec.host]});
-        body["follow_redirects"] = json!(false);
-        body["allow_insecure"] = json!(false);
-    }
-    if let Some(port) = spec.port {
-        body["port"] = json!(port);
     }
     body
 }

@@ -6,6 +6,7 @@
 
 mod budget;
 pub mod load_balancing;
+pub mod monitors;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -184,7 +185,9 @@ impl Cloudflare {
             let separator = if path.contains('?') { '&' } else { '?' };
             let target = if page == 1 { path.to_owned() } else { format!("{path}{separator}page={page}") };
             let envelope = self.read(&target, object).await?;
-            let pages = envelope.pointer("/result_info/total_pages").and_then(Value::as_u64).unwrap_or(1);
+            let info =
+                |field: &str| envelope.pointer(&format!("/result_info/{field}")).and_then(Value::as_u64);
+            let (pages, total) = (info("total_pages").unwrap_or(1), info("total_count"));
             match take_result(envelope) {
                 Value::Array(items) => all.extend(items),
                 _ => {
@@ -192,7 +195,13 @@ impl Cloudflare {
                 }
             }
             if page >= pages {
-                return Ok(all);
+                // Fewer than there are: somebody deleted while we turned the page, or pages are told otherwise.
+                return match total {
+                    Some(total) if (all.len() as u64) < total => {
+                        Err(malformed(&format!("GET {path}"), "the list is not whole"))
+                    }
+                    _ => Ok(all),
+                };
             }
             page += 1;
             if page > PAGE_LIMIT {
@@ -262,7 +271,6 @@ impl Cloudflare {
         let url = format!("{}{path}", settings.base);
         let mut request = self.inner.http.request(method.clone(), url).bearer_auth(settings.token.expose());
         if let Some(body) = body {
-            tracing::trace!(%what, %body, "Cloudflare request");
             request = request.json(body);
         }
         let answer = http_client::call(request, &what).await.map_err(CloudflareError::Http)?;

@@ -6,6 +6,8 @@
 
 mod error;
 mod objects;
+pub mod once;
+mod pace;
 mod pipeline;
 mod record;
 mod request;
@@ -20,6 +22,7 @@ use crate::config::kube::{KubeAccess, KubeSettings};
 
 pub use error::KubeError;
 pub use objects::Done;
+pub use pace::WatchPace;
 pub use pipeline::{EVENT_ID_LABEL, run_from_object};
 pub use record::{REFUSAL_ANNOTATION, choose_record, name_of, record_from_object};
 pub use request::{PatchKind, encode, items};

@@ -12,12 +12,16 @@ use http::{Method, Request, Response, header};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 
+use super::watch::version_of;
 use super::{Kube, KubeError};
 
 /// Bytes of a single object's answer that are taken; etcd stores at most 1.5 MiB per object.
 const OBJECT_LIMIT: usize = 8 << 20;
 /// Bytes of a list that are taken: some hundred PipelineRuns of 20 KiB.
 const LIST_LIMIT: usize = 32 << 20;
+
+/// Pages of a list that are read at most.
+const PAGES: usize = 1_000;
 
 /// How a patch is applied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -110,6 +114,46 @@ impl Kube {
         self.read(&target, LIST_LIMIT).await
     }
 
+    /// The objects of a whole collection and the version to watch from, read page by page (`limit`, `continue`) where
+    /// `page` says how many objects one has. A page that cannot be read makes the whole list unread.
+    ///
+    /// # Errors
+    /// As [`Kube::list`]; [`KubeError::Gone`] where the list must be begun anew.
+    pub async fn list_pages(
+        &self,
+        path: &str,
+        selector: Option<&str>,
+        page: Option<u32>,
+    ) -> Result<(Vec<Value>, Option<String>), KubeError> {
+        let malformed =
+            |reason: &str| KubeError::Malformed { call: format!("GET {path}"), reason: reason.to_owned() };
+        let mut query = Vec::new();
+        query.extend(selector.map(|selector| format!("labelSelector={}", encode(selector))));
+        query.extend(page.map(|size| format!("limit={size}")));
+        let (mut objects, mut version, mut token) = (Vec::new(), None, None::<String>);
+        for _ in 0..PAGES {
+            let mut query = query.clone();
+            query.extend(token.as_ref().map(|token| format!("continue={}", encode(token))));
+            let separator = if query.is_empty() { "" } else { "?" };
+            let target = format!("{path}{separator}{}", query.join("&"));
+            let mut list = self.read(&target, LIST_LIMIT).await?;
+            items(&list).ok_or_else(|| malformed("the answer is not a list"))?;
+            version = version.or_else(|| version_of(&list));
+            if let Some(Value::Array(more)) = list.get_mut("items").map(Value::take) {
+                objects.extend(more);
+            }
+            let next = list.pointer("/metadata/continue").and_then(Value::as_str).unwrap_or_default();
+            if next.is_empty() {
+                return Ok((objects, version));
+            }
+            if token.as_deref() == Some(next) {
+                return Err(malformed("the list does not go on"));
+            }
+            token = Some(next.to_owned());
+        }
+        Err(malformed("the list has too many pages"))
+    }
+
     /// `PATCH`. The status code is the verdict; the answer is `Null` where there is none or it cannot be read.
     ///
     /// # Errors
@@ -148,6 +192,20 @@ impl Kube {
     /// As [`Kube::patch`], 404 excepted.
     pub async fn delete(&self, target: &str) -> Result<bool, KubeError> {
         let call = Call { method: Method::DELETE, target, content_type: "application/json", body: None };
+        match self.write(call).await {
+            Ok(_) => Ok(true),
+            Err(error) if error.is_not_found() => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// `DELETE` with DeleteOptions. `false` = it was already gone; a precondition that does not hold is a conflict.
+    ///
+    /// # Errors
+    /// As [`Kube::patch`], 404 excepted.
+    pub async fn delete_with(&self, target: &str, options: &Value) -> Result<bool, KubeError> {
+        let call =
+            Call { method: Method::DELETE, target, content_type: "application/json", body: Some(options) };
         match self.write(call).await {
             Ok(_) => Ok(true),
             Err(error) if error.is_not_found() => Ok(false),

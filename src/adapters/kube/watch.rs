@@ -1,8 +1,8 @@
 //! List, then watch: the generic observer of a collection.
 //!
 //! Owns the life of a watch: resume after a clean end, read the list again after 410, error or silence, back off
-//! where the server refuses or closes at once, and fall back to a watch from the start where a server's list is of
-//! no use. Never interprets objects; a re-delivered object is normal.
+//! where the server refuses or closes at once, and (where [`WatchPace`] wants it) fall back to a watch from the start
+//! where a server's list is of no use. Never interprets objects; a re-delivered object is normal.
 //!
 //! ```text
 //!         list ok                     closed by the server
@@ -22,17 +22,14 @@ use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::request::{chain, items};
+use super::pace::{Waits, WatchPace};
+use super::request::chain;
 use super::{Kube, KubeError, encode};
 
 /// Changes that may wait for a slow receiver; then the watch stops reading and the server holds back.
 const CAPACITY: usize = 64;
 /// Bytes of one event; etcd stores at most 1.5 MiB per object.
 const LINE_LIMIT: usize = 4 << 20;
-/// First and last wait between two rounds.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
-/// A watch that lived this long was a good one: the next wait is the shortest again.
-const LONG_ENOUGH: Duration = Duration::from_secs(5);
 /// Failing for this long is an outage and reported once.
 const OUTAGE: Duration = Duration::from_secs(4);
 
@@ -72,16 +69,22 @@ enum End {
     ReceiverGone,
 }
 
-/// Starts watching. The watch ends when the receiver is dropped, never by itself.
+/// Starts watching at the usual pace. The watch ends when the receiver is dropped, never by itself.
 pub fn list_then_watch(kube: &Kube, target: WatchTarget) -> mpsc::Receiver<Change> {
+    list_then_watch_at(kube, target, WatchPace::default())
+}
+
+/// As [`list_then_watch`], at a pace of the caller's.
+pub fn list_then_watch_at(kube: &Kube, target: WatchTarget, pace: WatchPace) -> mpsc::Receiver<Change> {
     let (sender, receiver) = mpsc::channel(CAPACITY);
     let watcher = Watcher {
         kube: kube.clone(),
         target,
+        waits: Waits::new(&pace),
+        pace,
         sender: sender.clone(),
         version: None,
         from_start: false,
-        wait: Duration::ZERO,
         good_since: None,
         failing_since: None,
         lost: false,
@@ -115,13 +118,13 @@ pub(super) fn register_restarts(registry: &Registry) -> Result<IntCounterVec, pr
 struct Watcher {
     kube: Kube,
     target: WatchTarget,
+    pace: WatchPace,
+    waits: Waits,
     sender: mpsc::Sender<Change>,
     /// Where the next watch resumes; `None` = at a list or at the start.
     version: Option<String>,
     /// The last list was of no use.
     from_start: bool,
-    /// The last wait.
-    wait: Duration,
     /// Since when the current watch is established.
     good_since: Option<Instant>,
     failing_since: Option<Instant>,
@@ -172,22 +175,21 @@ impl Watcher {
     }
 
     async fn list(&mut self) -> Result<(), End> {
-        let answer = self.kube.list(&self.target.path, self.target.selector.as_deref()).await;
-        let why = match answer {
-            Ok(mut list) => match items(&list) {
-                None => "the answer is not a list".to_owned(),
-                Some(_) => {
-                    self.version = version_of(&list);
-                    self.from_start = self.version.is_none();
-                    let objects = match list.get_mut("items").map(Value::take) {
-                        Some(Value::Array(objects)) => objects,
-                        _ => Vec::new(),
-                    };
-                    self.recovered();
-                    return self.tell(Change::Listed(objects)).await;
-                }
-            },
-            Err(error @ (KubeError::Timeout { .. } | KubeError::Malformed { .. })) => error.to_string(),
+        let (path, selector) = (&self.target.path, self.target.selector.as_deref());
+        let why = match self.kube.list_pages(path, selector, self.pace.page).await {
+            Ok((objects, version)) => {
+                self.version = version;
+                self.from_start = self.version.is_none();
+                self.recovered();
+                return self.tell(Change::Listed(objects)).await;
+            }
+            // The first page is too old for the next one: what was read so far is no list.
+            Err(KubeError::Gone { .. }) => return Err(End::Expired),
+            Err(error @ (KubeError::Timeout { .. } | KubeError::Malformed { .. }))
+                if self.pace.from_start =>
+            {
+                error.to_string()
+            }
             Err(error) => return Err(End::Failed(error)),
         };
         tracing::warn!(watch = self.target.name, why, "no usable list, watching from the start");
@@ -296,18 +298,12 @@ impl Watcher {
 
     async fn pause(&mut self, good_since: Option<Instant>) {
         let lived = good_since.map_or(Duration::ZERO, |since| since.elapsed());
-        self.wait = next_wait(self.wait, lived);
-        tokio::time::sleep(self.wait).await;
+        tokio::time::sleep(self.waits.next(&self.pace, lived)).await;
     }
 }
 
-/// The wait after a round: doubling while rounds are short, the shortest after a long one.
-fn next_wait(last: Duration, lived: Duration) -> Duration {
-    if lived >= LONG_ENOUGH { BACKOFF.0 } else { (last * 2).clamp(BACKOFF.0, BACKOFF.1) }
-}
-
 /// `metadata.resourceVersion`, where it can be used to resume; "0" would mean "any version".
-fn version_of(object: &Value) -> Option<String> {
+pub(super) fn version_of(object: &Value) -> Option<String> {
     let version = object.pointer("/metadata/resourceVersion")?.as_str()?;
     (!version.is_empty() && version != "0").then(|| version.to_owned())
 }
@@ -358,19 +354,6 @@ impl Lines {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn short_rounds_wait_longer_and_longer_up_to_the_cap() {
-        let mut wait = Duration::ZERO;
-        let waits: Vec<u128> = (0..7)
-            .map(|_| {
-                wait = next_wait(wait, Duration::from_secs(1));
-                wait.as_millis()
-            })
-            .collect();
-        assert_eq!(waits, [200, 400, 800, 1600, 3200, 5000, 5000]);
-        assert_eq!(next_wait(wait, LONG_ENOUGH), BACKOFF.0);
-    }
 
     #[test]
     fn a_version_that_means_any_is_no_version() {

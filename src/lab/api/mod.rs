@@ -4,6 +4,7 @@
 //! what a real API server refuses, [`status`] spells the refusals, [`discovery`] lists what there is.
 
 pub mod discovery;
+mod list;
 pub mod patch;
 pub mod paths;
 mod review;

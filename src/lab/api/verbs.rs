@@ -6,6 +6,7 @@ use http::{Method, StatusCode};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
+use super::list;
 use super::patch::{PatchError, PatchKind, apply};
 use super::paths::{Kind, Target, api_version};
 use super::review::review;
@@ -57,7 +58,7 @@ pub fn answer(
                 watch::open(world, side, cancel, kind, version, namespace, request)
             }
             (&Method::GET, _) => {
-                on_site(&mut |site| list(site, kind, version, namespace, request)).unwrap_or_else(gone)
+                on_site(&mut |site| list::list(site, kind, version, namespace, request)).unwrap_or_else(gone)
             }
             (&Method::POST, Some(namespace)) if kind.writable => {
                 let settings = world.settings();
@@ -105,36 +106,6 @@ pub fn in_version(kind: &Kind, version: &str, object: &Value) -> Value {
 
 fn shown(place: &Place<'_>, object: &Value) -> Value {
     in_version(place.kind, place.version, object)
-}
-
-fn list(
-    site: &Site,
-    kind: &Kind,
-    version: &str,
-    namespace: Option<&str>,
-    request: &Request,
-) -> Result<Answer> {
-    let selector = selector(request)?;
-    let items: Vec<Value> = site
-        .store
-        .list(kind.plural, namespace)
-        .into_iter()
-        .filter(|(_, object)| selector.matches(object))
-        .map(|(_, object)| {
-            // Items of a list don't repeat the list's kind.
-            let mut item = (*object).clone();
-            if let Value::Object(map) = &mut item {
-                map.shift_remove("apiVersion");
-                map.shift_remove("kind");
-            }
-            item
-        })
-        .collect();
-    let body = json!({
-        "kind": format!("{}List", kind.kind), "apiVersion": api_version(kind.group, version),
-        "metadata": {"resourceVersion": site.store.version().to_string()}, "items": items,
-    });
-    Ok(json_answer(StatusCode::OK, &body))
 }
 
 /// The selectors of a request.

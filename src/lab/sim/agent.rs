@@ -14,6 +14,7 @@ use super::link::{Door, Doors, End};
 use super::senses;
 use super::stage::Stage;
 use super::world::{EPOCH, Shared};
+use crate::agent::memory::{Memory, take_up};
 use crate::agent::windows;
 use crate::bus::Bus;
 use crate::config::journal::OnDamage;
@@ -21,10 +22,11 @@ use crate::http::OperatorDesk;
 use crate::model::{Note, Side};
 use crate::peer::delivery::Courier;
 use crate::tasks::clock::{Clock, SimulatedWall};
-use crate::tasks::diary::{Diary, first_state};
 use crate::tasks::executor::Hands;
+use crate::tasks::kill_switch::KillSwitch;
 use crate::tasks::logic_handler::{self, Logic};
 use crate::tasks::peer_client::{self, Beat};
+use crate::tasks::recorder::Recorder;
 use crate::tasks::{Ctx, Exit};
 use crate::telemetry::Metrics;
 
@@ -72,7 +74,8 @@ impl SimAgent {
         }
         let pace = self.shared.plan.pace;
         let policy = self.shared.plan.policy(self.side, format!("{}-{}", self.side, self.lives));
-        let (state, mono) = first_state(&policy, &recovered, OnDamage::Halt, self.wall.now());
+        let Memory { diary, state, mono } =
+            take_up(journal, recovered, &policy, OnDamage::Halt, self.wall.now());
         let registry = Arc::new(prometheus::Registry::new());
         let metrics = Metrics::new(&registry);
         let clock = Clock::simulated(mono, self.wall.clone());
@@ -98,7 +101,9 @@ impl SimAgent {
             saved: Mutex::new(state),
             clock,
             hands: Arc::new(hands),
-            diary: Diary::new(journal),
+            diary: Arc::new(diary),
+            recorder: Recorder::default(),
+            kill: KillSwitch::default(),
             windows,
             desk: desk.clone(),
             metrics,

@@ -21,6 +21,7 @@ pub mod history;
 mod link;
 pub mod nemesis;
 mod order;
+mod patroni;
 mod person;
 pub mod plan;
 mod senses;

@@ -147,7 +147,7 @@ impl Plan {
     pub fn command(&self) -> String {
         let scenario = match self.scenario {
             Scenario::Nemesis => String::new(),
-            other => format!(" --scenario {}", other.name()),
+            other => format!(" --faults {}", other.name()),
         };
         // Episodes of a seed come one after the other, so that a longer run begins with the shorter one.
         let days = self.episodes.div_ceil(EPISODES_A_DAY);

@@ -9,12 +9,12 @@ use serde_json::json;
 
 use crate::lab::Delays;
 use crate::lab::database::{Database, MemberState, Surroundings};
-use crate::lab::dynamic_config::{is_standby, new_config};
+use crate::lab::dynamic_config::new_config;
 use crate::lab::peer_view::SourceFacts;
 use crate::lab::volume::Data;
 use crate::model::{
-    Detail, Effect, FailureKind, Member, MemberRole, PatroniSample, PatroniView, PipelineRunSeen, Record,
-    RecordSeen, RecordWrite, RunEvent, Side, Traffic, Wall,
+    Detail, Effect, FailureKind, PipelineRunSeen, Record, RecordSeen, RecordWrite, RunEvent, Side, Traffic,
+    Wall,
 };
 
 /// The name under which each site knows the other one's database.
@@ -105,6 +105,7 @@ pub struct SimSite {
     runs: Vec<PipelineRun>,
     run_news: Vec<PipelineRunSeen>,
     recreated: BTreeSet<u32>,
+    births: BTreeMap<u32, u64>,
     transitions: u64,
 }
 
@@ -130,6 +131,7 @@ impl SimSite {
             runs: Vec::new(),
             run_news: Vec::new(),
             recreated: BTreeSet::new(),
+            births: BTreeMap::new(),
             transitions: 0,
         }
     }
@@ -140,6 +142,7 @@ impl SimSite {
         for ordinal in &pods {
             if self.claims.insert(*ordinal) {
                 self.recreated.insert(*ordinal);
+                *self.births.entry(*ordinal).or_default() += 1;
             }
         }
         let around = Surroundings {
@@ -218,6 +221,24 @@ impl SimSite {
         self.traffic == Traffic::Application && !self.broken.outside
     }
 
+    /// What stands for a volume claim or the pipeline runs so far, so that a later look can compare.
+    pub fn identity(&self, effect: &Effect) -> String {
+        match effect {
+            Effect::DeleteVolume { ordinal } => match self.claims.contains(ordinal) {
+                true => format!("{}", self.births.get(ordinal).copied().unwrap_or_default()),
+                false => "gone".to_owned(),
+            },
+            Effect::TriggerPipeline => self.runs.len().to_string(),
+            Effect::DeleteClusterState => self.database.config.is_some().to_string(),
+            _ => String::new(),
+        }
+    }
+
+    /// The event of the newest pipeline run.
+    pub fn newest_event(&self) -> Option<String> {
+        self.runs.last().map(|run| format!("{}-{}", self.side, run.number))
+    }
+
     /// Whether the wanted database pods are there and ready.
     pub fn database_scaled(&self) -> bool {
         let ready = self.database.members.values().filter(|member| member.state == MemberState::Running);
@@ -244,51 +265,6 @@ impl SimSite {
     pub fn edit_record(&mut self, key: &str, value: &str) {
         self.record.insert(key.to_owned(), value.to_owned());
         self.version += 1;
-    }
-
-    /// What a poll of Patroni gives.
-    pub fn patroni_seen(&self) -> PatroniSample {
-        let database = &self.database;
-        if self.broken.patroni || database.members.is_empty() {
-            return PatroniSample::Unknown("no member answers".to_owned());
-        }
-        let standby = database.config.as_ref().is_some_and(is_standby);
-        let leader = database.leader_member().copied();
-        let data = leader.and_then(|_| database.leader_data());
-        let members = database.members.iter().map(|(ordinal, member)| {
-            let leads = database.leader == Some(*ordinal);
-            let (role, role_text) = match (leads, standby) {
-                (true, true) => (MemberRole::StandbyLeader, "standby_leader"),
-                (true, false) => (MemberRole::Leader, "leader"),
-                (false, _) => (MemberRole::Replica, "replica"),
-            };
-            let runs = member.state == MemberState::Running;
-            let state = match member.state {
-                MemberState::Starting(_) => "starting",
-                MemberState::Creating(_) => "creating replica",
-                MemberState::Running if member.streaming => "streaming",
-                MemberState::Running => "running",
-            };
-            let own = database.volumes.get(ordinal).filter(|_| runs);
-            Member {
-                name: format!("db-{ordinal}"),
-                role,
-                role_text: role_text.to_owned(),
-                state: state.to_owned(),
-                timeline: own.map(|own| u64::from(own.timeline)),
-                lag: (!leads && runs).then_some(0),
-            }
-        });
-        PatroniSample::Seen(PatroniView {
-            standby_configured: standby,
-            standby_host: database.config.as_ref().and_then(crate::lab::dynamic_config::follows),
-            members: members.collect(),
-            primary_endpoint: Some(leader.is_some_and(|leader| !standby && !leader.recovering)),
-            standby_endpoint: Some(leader.is_some() && standby),
-            timeline: data.map(|data| u64::from(data.timeline)),
-            lsn: data.map(|data| data.lsn),
-            in_recovery: leader.map(|leader| leader.recovering),
-        })
     }
 
     /// Carries out an effect on this site. `Ok(true)` in the second place: it was done twice where it may be once.

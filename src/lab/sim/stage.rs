@@ -11,7 +11,7 @@ use super::gate::Gate;
 use super::history::Fact;
 use super::plan::Planted;
 use super::world::Shared;
-use crate::model::{Effect, FailureKind, Outcome, Side};
+use crate::model::{Aim, Detail, Effect, FailureKind, Outcome, Side};
 use crate::tasks::executor::SimulatedSite;
 
 /// How often a call that waits for pods looks again.
@@ -26,6 +26,9 @@ pub struct Stage {
     /// While it is closed the process stands still.
     pub gate: Arc<Gate>,
 }
+
+/// How long a look before a second try takes.
+const LOOK_UP_MS: u64 = 10;
 
 /// What becomes of a call on its way.
 struct Way {
@@ -45,9 +48,43 @@ impl SimulatedSite for Stage {
         }
         .boxed()
     }
+
+    fn aim(&self, effect: &Effect) -> Aim {
+        let world = self.shared.lock();
+        let identity = world.look(self.side).identity(effect);
+        match effect {
+            Effect::PromoteDatabase => Aim::Standby,
+            Effect::TriggerPipeline => {
+                Aim::Run { delivery: identity, asked_ms: world.true_now().1.0, before: None }
+            }
+            _ => Aim::Object { uid: identity },
+        }
+    }
+
+    fn look_up<'a>(&'a self, effect: &'a Effect, aim: &'a Aim) -> BoxFuture<'a, Option<Outcome>> {
+        self.has_happened(effect, aim).boxed()
+    }
 }
 
 impl Stage {
+    async fn has_happened(&self, effect: &Effect, aim: &Aim) -> Option<Outcome> {
+        self.gate.pass().await;
+        tokio::time::sleep(Duration::from_millis(LOOK_UP_MS)).await;
+        let world = self.shared.lock();
+        let site = world.look(self.side);
+        if site.broken.api_down && *effect != Effect::PromoteDatabase {
+            return Some(failed(FailureKind::Transient, "503: the API server is down"));
+        }
+        let now = site.identity(effect);
+        match aim {
+            Aim::Object { uid } => (now != *uid).then_some(Outcome::Done(Detail::AlreadySo)),
+            Aim::Run { delivery, .. } if now != *delivery => {
+                site.newest_event().map(|event_id| Outcome::Done(Detail::PipelineStarted { event_id }))
+            }
+            Aim::Run { .. } | Aim::Nameless | Aim::Standby => None,
+        }
+    }
+
     fn way(&self, effect: &Effect) -> Way {
         let mut world = self.shared.lock();
         let broken = world.look(self.side).broken.clone();
@@ -93,7 +130,7 @@ impl Stage {
         }
     }
 
-    fn apply(&self, effect: &Effect) -> Result<crate::model::Detail, super::site::Refused> {
+    fn apply(&self, effect: &Effect) -> Result<Detail, super::site::Refused> {
         let mut world = self.shared.lock();
         let (now, (_, wall), side) = (world.now, world.true_now(), self.side);
         let mut result = world.site(side).apply(effect, now, wall);

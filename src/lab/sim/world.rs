@@ -282,10 +282,19 @@ impl World {
             .leader_data()
             .map(|data| data.rows.iter().copied().collect())
             .unwrap_or_default();
+        // Only what the other database still has can be lost by this move; what went with a copy that was wiped
+        // before is counted at the end of the episode.
+        let other: BTreeSet<u64> = self
+            .look(side.other())
+            .database
+            .volumes
+            .values()
+            .flat_map(|data| data.rows.iter().copied().collect::<Vec<_>>())
+            .collect();
         let (mut missing, mut oldest) = (0, self.now);
         // What is missing here is charged to this promotion, not to a later one again.
         self.acknowledged.retain(|row, at| {
-            let kept = rows.contains(row);
+            let kept = rows.contains(row) || !other.contains(row);
             if !kept {
                 (missing, oldest) = (missing + 1, oldest.min(*at));
             }

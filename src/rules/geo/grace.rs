@@ -19,6 +19,13 @@ impl Grace {
         }
     }
 
+    /// Notes which pools are wanted now: whatever becomes of the pass, their waits begin anew.
+    pub fn wanted<'a>(&mut self, wanted: impl IntoIterator<Item = &'a String>) {
+        for pool in wanted {
+            self.since.remove(pool);
+        }
+    }
+
     /// Forgets all waits: what is empty now has to be seen empty for the whole period again.
     pub fn forget(&mut self) {
         self.since.clear();
@@ -52,6 +59,10 @@ mod tests {
         grace.note(&BTreeSet::new(), 2000);
         grace.note(&orphans, 2100);
         assert!(grace.due(3000, 1000).is_empty());
+        grace.wanted(&orphans);
+        grace.note(&orphans, 3150);
+        assert!(grace.due(4100, 1000).is_empty());
+        assert_eq!(grace.due(4150, 1000), orphans);
         grace.forget();
         assert!(grace.due(9000, 1000).is_empty());
     }

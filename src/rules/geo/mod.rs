@@ -20,6 +20,7 @@ pub mod names;
 pub mod pass;
 pub mod pool;
 pub mod select;
+pub mod words;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -69,6 +70,8 @@ pub struct GeoPolicy {
     pub host_header: Option<String>,
     /// Monitor to attach to our pools.
     pub monitor: Option<String>,
+    /// Monitors that we made for earlier settings; pools change from them to `monitor`.
+    pub old_monitors: BTreeSet<String>,
     /// Whether traffic goes through Cloudflare's proxy.
     pub proxied: bool,
     /// Time to live in seconds, where it is not proxied.
@@ -168,6 +171,13 @@ pub struct BalancerChange {
     pub steering: Option<String>,
     /// Time to live.
     pub ttl: Option<u32>,
+}
+
+impl BalancerChange {
+    /// Whether it sets what all clusters' settings should agree on: proxying, steering, time to live.
+    pub fn sets_more_than_pools(&self) -> bool {
+        self.proxied.is_some() || self.steering.is_some() || self.ttl.is_some()
+    }
 }
 
 /// A call that a pass needs done.

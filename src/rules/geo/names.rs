@@ -1,7 +1,10 @@
 //! Names and the marker: what our pools and origins are called, and how a pool says whose it is.
 //!
 //! Pure. The names are those of the predecessor, so that its pools are taken over. The marker is part of a pool's
-//! description: `managed-by=switchover-agent lb=HOST cluster=C geo=G owner=O[,O2] [state=empty|leaving]`.
+//! description: `managed-by=switchover-agent lb=HOST cluster=C geo=G owner=O[,O2] [state=empty|leaving]`. It is read up
+//! to the first word that is none of these, so whatever people (or later versions, which append) wrote stays theirs.
+
+use std::ops::Range;
 
 use super::Steps;
 
@@ -30,11 +33,19 @@ pub fn short_hash(text: &str) -> String {
     format!("{:06x}", fnv(text) >> 40)
 }
 
+fn plain(c: char) -> bool {
+    c.is_ascii_alphanumeric() || c == '-' || c == '_'
+}
+
+/// Whether a cluster's name can stand in a pool's name as it is.
+pub fn is_plain(cluster: &str) -> bool {
+    cluster.chars().all(plain)
+}
+
 /// The name of a cluster's pool. Characters that Cloudflare refuses become `-`, and then a hash tells such names
 /// apart.
 pub fn pool_name(cluster: &str, geo: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
-    if cluster.chars().all(plain) {
+    if is_plain(cluster) {
         return format!("{POOL_PREFIX}{cluster}-{geo}");
     }
     let cleaned: String = cluster.chars().map(|c| if plain(c) { c } else { '-' }).collect();
@@ -90,21 +101,37 @@ pub struct Marker {
 impl Marker {
     /// Reads the marker out of a description; `None` = there is none or it is not whole.
     pub fn read(description: &str) -> Option<Self> {
-        let mut words = description.split_whitespace().skip_while(|word| *word != MANAGED_BY);
-        words.next()?;
+        Self::find(description).map(|(_, marker)| marker)
+    }
+
+    /// The first whole marker and where it stands.
+    fn find(description: &str) -> Option<(Range<usize>, Self)> {
+        let whole_word = |at: usize| at == 0 || description[..at].ends_with(char::is_whitespace);
+        let starts = description.match_indices(MANAGED_BY).map(|(at, _)| at).filter(|at| whole_word(*at));
+        starts.into_iter().find_map(|start| Self::read_at(description, start))
+    }
+
+    fn read_at(description: &str, start: usize) -> Option<(Range<usize>, Self)> {
         let (mut lb, mut cluster, mut geo, mut owners, mut rest) = (None, None, None, None, None);
-        for word in words {
-            match word.split_once('=') {
-                Some(("lb", value)) => lb = Some(value.to_owned()),
-                Some(("cluster", value)) => cluster = Some(value.to_owned()),
-                Some(("geo", value)) => geo = Some(value.to_owned()),
-                Some(("owner", value)) => owners = Some(value.split(',').map(str::to_owned).collect()),
-                Some(("state", "empty")) => rest = Some(Rest::Empty),
-                Some(("state", "leaving")) => rest = Some(Rest::Leaving),
-                _ => {}
+        let mut end = start + MANAGED_BY.len();
+        loop {
+            let tail = &description[end..];
+            let blank = tail.len() - tail.trim_start().len();
+            let word = tail.trim_start().split(char::is_whitespace).next().unwrap_or_default();
+            let Some((key, value)) = word.split_once('=').filter(|_| blank > 0) else { break };
+            let text = || Some(value.to_owned());
+            match key {
+                "lb" if lb.is_none() => lb = text(),
+                "cluster" if cluster.is_none() => cluster = text(),
+                "geo" if geo.is_none() => geo = text(),
+                "owner" if owners.is_none() => owners = Some(value.split(',').map(str::to_owned).collect()),
+                "state" if rest.is_none() && value == "empty" => rest = Some(Rest::Empty),
+                "state" if rest.is_none() && value == "leaving" => rest = Some(Rest::Leaving),
+                _ => break,
             }
+            end += blank + word.len();
         }
-        Some(Self { lb: lb?, cluster: cluster?, geo: geo?, owners: owners?, rest })
+        Some((start..end, Self { lb: lb?, cluster: cluster?, geo: geo?, owners: owners?, rest }))
     }
 
     /// Whether nobody but `owner` writes the pool.
@@ -112,20 +139,13 @@ impl Marker {
         self.owners.len() == 1 && self.owners[0] == owner
     }
 
-    /// Puts the marker into a description; what a person wrote around it stays.
+    /// Puts the marker into a description; what a person wrote around it stays to the letter.
     pub fn write_into(&self, description: &str) -> String {
-        let ours = |word: &&str| {
-            *word == MANAGED_BY
-                || ["lb=", "cluster=", "geo=", "owner=", "state="].iter().any(|key| word.starts_with(key))
-        };
-        let mut kept: Vec<&str> = if description.contains(MANAGED_BY) {
-            description.split_whitespace().filter(|word| !ours(word)).collect()
-        } else {
-            description.split_whitespace().collect()
-        };
-        let marker = self.to_string();
-        kept.push(&marker);
-        kept.join(" ")
+        match Self::find(description) {
+            Some((place, _)) => format!("{}{self}{}", &description[..place.start], &description[place.end..]),
+            None if description.trim().is_empty() => self.to_string(),
+            None => format!("{description} {self}"),
+        }
     }
 }
 
@@ -162,6 +182,28 @@ mod tests {
         assert_eq!(Marker::read(&text), Some(awake));
         assert_eq!(text.matches("owner=").count(), 1);
         assert_eq!(Marker::read("lb=x.test owner=a"), None);
+    }
+
+    #[test]
+    fn words_of_people_and_of_later_versions_are_not_the_marker_s() {
+        let marker = Marker {
+            lb: "x.test".into(),
+            cluster: "c1".into(),
+            geo: "eu".into(),
+            owners: vec!["a".into()],
+            rest: None,
+        };
+        let around = format!("owner=jane\n  on call:  555 {marker} v=2 owner=joe state=empty  (see wiki)");
+        assert_eq!(Marker::read(&around), Some(marker.clone()));
+        assert_eq!(marker.write_into(&around), around, "nothing to say, nothing changed");
+        let empty = Marker { rest: Some(Rest::Empty), ..marker.clone() };
+        let text = empty.write_into(&around);
+        assert_eq!(text, around.replace("owner=a v=2", "owner=a state=empty v=2"));
+        assert_eq!(Marker::read(&text), Some(empty));
+        // A marker that lost a word is none; the next whole one counts.
+        let broken = format!("{MANAGED_BY} lb=x.test cluster=c1; {marker}");
+        assert_eq!(Marker::read(&broken), Some(marker));
+        assert_eq!(Marker::read(&format!("x{MANAGED_BY} lb=x cluster=c geo=g owner=o")), None);
     }
 
     #[test]

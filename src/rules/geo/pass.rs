@@ -21,7 +21,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use super::{Answer, Balancer, Call, CallFailure, GeoPolicy, Pool, PoolChange, balancer, pool};
+use super::{Answer, Balancer, Call, CallFailure, GeoPolicy, Pool, PoolChange, balancer, pool, words};
 use crate::model::FailureKind;
 use plan::removal;
 pub use report::{Input, Report, wanted};
@@ -129,6 +129,11 @@ impl Pass {
         &self.report
     }
 
+    /// A call in words, beside what was read before it.
+    pub fn describe(&self, call: &Call) -> String {
+        words::describe(call, &self.pools, self.balancer.as_ref())
+    }
+
     /// The round under way, from 1.
     pub fn round(&self) -> u8 {
         self.round
@@ -179,6 +184,9 @@ impl Pass {
             }
             (Stage::WriteBalancer(call), Answer::Balancer(balancer)) => {
                 let created = matches!(call, Call::CreateBalancer(_));
+                if let Call::PatchBalancer(_, change) = &call {
+                    self.report.enforced |= change.sets_more_than_pools();
+                }
                 self.wrote(if created { "create-balancer" } else { "patch-balancer" });
                 self.balancer = Some(balancer);
                 self.next_job();

@@ -23,16 +23,20 @@ pub enum Standing {
     Own,
     /// Others write it too: nothing is removed.
     Together,
-    /// It belongs to another load balancer: hands off.
+    /// It belongs to another load balancer, or to another cluster's name: hands off.
     Foreign,
 }
 
-/// Whose a pool is that has the name of one of ours.
-pub fn standing(policy: &GeoPolicy, pool: &Pool) -> Standing {
+/// Whose a pool is that has the name of one of ours; `cluster` is for which we want it.
+pub fn standing(policy: &GeoPolicy, cluster: Option<&str>, pool: &Pool) -> Standing {
     match Marker::read(&pool.description) {
         None if policy.shared_pool => Standing::Together,
         None => Standing::Own,
         Some(marker) if marker.lb != policy.hostname => Standing::Foreign,
+        // The same name by accident: cluster `a-b` at `c` and cluster `a` at `b-c`.
+        Some(marker) if cluster.is_some_and(|it| it != marker.cluster || policy.geo != marker.geo) => {
+            Standing::Foreign
+        }
         Some(marker) if marker.is_only(&policy.owner) && !policy.shared_pool => Standing::Own,
         Some(_) => Standing::Together,
     }
@@ -56,7 +60,7 @@ pub fn new_pool(policy: &GeoPolicy, name: &str, wanted: &Wanted) -> Pool {
 
 /// What has to change in an existing pool; `None` = nothing.
 pub fn change(policy: &GeoPolicy, wanted: &Wanted, pool: &Pool) -> Option<PoolChange> {
-    let standing = standing(policy, pool);
+    let standing = standing(policy, Some(&wanted.cluster), pool);
     if standing == Standing::Foreign {
         return None;
     }
@@ -74,7 +78,8 @@ pub fn change(policy: &GeoPolicy, wanted: &Wanted, pool: &Pool) -> Option<PoolCh
     let rested = old.as_ref().is_some_and(|old| old.rest.is_some());
     let monitor = policy.monitor.as_ref().filter(|monitor| match &pool.monitor {
         None => true,
-        Some(current) => policy.enforce && current != *monitor,
+        // One that we made ourselves makes room for the one of today's settings.
+        Some(current) => current != *monitor && (policy.enforce || policy.old_monitors.contains(current)),
     });
     let change = PoolChange {
         description: (old.as_ref() != Some(&marker)).then(|| marker.write_into(&pool.description)),
@@ -145,14 +150,19 @@ fn origins(policy: &GeoPolicy, wanted: &Wanted, pool: &Pool, standing: Standing)
 }
 
 fn free_name(policy: &GeoPolicy, wanted: &Wanted, list: &[Origin], address: &str) -> String {
-    if policy.shared_pool {
-        return names::shared_origin(&policy.geo, &policy.owner, address);
-    }
+    let free = |name: &String| list.iter().all(|origin| origin.name != *name);
     let single = names::single_origin(&policy.geo);
-    if wanted.addresses.len() == 1 && list.iter().all(|origin| origin.name != single) {
+    if !policy.shared_pool && wanted.addresses.len() == 1 && free(&single) {
         return single;
     }
-    names::origin(&policy.geo, address)
+    let name = if policy.shared_pool {
+        names::shared_origin(&policy.geo, &policy.owner, address)
+    } else {
+        names::origin(&policy.geo, address)
+    };
+    // Six digits can collide, and names must differ in a pool.
+    let numbered = (2..).map(|number| format!("{name}-{number}"));
+    std::iter::once(name.clone()).chain(numbered).find(free).unwrap_or(name)
 }
 
 fn fixed_fields(policy: &GeoPolicy, origin: &mut Origin) {

@@ -2,11 +2,12 @@
 //!
 //! Pure. Only labels and status are looked at; rules, hosts and annotations never are.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use super::GeoPolicy;
 use super::address::{Refused, canonical, is_public};
+use super::{GeoPolicy, names};
 
 /// Labels that name the cluster, the first one that is not empty wins.
 pub const CLUSTER_LABELS: [&str; 2] = ["cluster-name", "cluster_name"];
@@ -41,6 +42,8 @@ pub enum Ignored {
     NoAddress,
     /// It is being deleted.
     Deleting,
+    /// The pool of its cluster name would be called as that of another one.
+    NameTaken(String),
     /// One address is refused.
     Address(String, Refused),
 }
@@ -54,6 +57,7 @@ impl Ignored {
             Self::Cluster(_) => "cluster-not-allowed",
             Self::NoAddress => "no-address",
             Self::Deleting => "deleting",
+            Self::NameTaken(_) => "pool-name-taken",
             Self::Address(_, refused) => refused.as_str(),
         }
     }
@@ -71,6 +75,7 @@ impl Ignored {
             Self::Cluster(cluster) => format!("names the cluster {cluster:?}, which may not publish"),
             Self::NoAddress => "has no address yet".to_owned(),
             Self::Deleting => "is being deleted".to_owned(),
+            Self::NameTaken(other) => format!("asks for a pool whose name is that of cluster {other:?}"),
             Self::Address(address, refused) => format!("address {address:?} is refused: {refused}"),
         }
     }
@@ -92,6 +97,7 @@ pub fn select<'a>(
     ingresses: impl IntoIterator<Item = &'a Ingress>,
 ) -> Selected {
     let mut selected = Selected::default();
+    let mut members: BTreeMap<String, BTreeSet<(String, String)>> = BTreeMap::new();
     for ingress in ingresses {
         let mut ignore = |why| {
             selected.ignored.insert((ingress.namespace.clone(), ingress.name.clone(), why));
@@ -112,6 +118,8 @@ pub fn select<'a>(
             ignore(Ignored::Cluster(cluster.clone()));
             continue;
         }
+        let place = (ingress.namespace.clone(), ingress.name.clone());
+        members.entry(cluster.clone()).or_default().insert(place);
         if ingress.addresses.is_empty() {
             ignore(Ignored::NoAddress);
         }
@@ -124,7 +132,34 @@ pub fn select<'a>(
             }
         }
     }
+    refuse_taken_names(policy, &mut selected, &members);
     selected
+}
+
+/// Of clusters whose pools would have one name, the first in order that has it unchanged keeps it, else the first: two
+/// clusters in one pool would take turns with its addresses.
+fn refuse_taken_names(
+    policy: &GeoPolicy,
+    selected: &mut Selected,
+    members: &BTreeMap<String, BTreeSet<(String, String)>>,
+) {
+    let mut holders: BTreeMap<String, String> = BTreeMap::new();
+    let mut clusters: Vec<String> = selected.clusters.keys().cloned().collect();
+    clusters.sort_by_key(|cluster| !names::is_plain(cluster));
+    for cluster in clusters {
+        match holders.entry(names::pool_name(&cluster, &policy.geo)) {
+            Entry::Vacant(free) => {
+                free.insert(cluster);
+            }
+            Entry::Occupied(taken) => {
+                selected.clusters.remove(&cluster);
+                for (namespace, name) in members.get(&cluster).into_iter().flatten() {
+                    let why = Ignored::NameTaken(taken.get().clone());
+                    selected.ignored.insert((namespace.clone(), name.clone(), why));
+                }
+            }
+        }
+    }
 }
 
 fn accepted(policy: &GeoPolicy, loops: &BTreeSet<String>, text: &str) -> Result<String, Refused> {

@@ -19,12 +19,17 @@ pub struct GeoMetrics {
     pub passes: IntCounterVec,
     /// Ingresses that match the selector.
     pub selected: IntGauge,
+    /// Whether this replica is the one that works.
+    pub leader: IntGauge,
+    /// Whether the ingresses are seen: after an outage of the API server, 0 until they are listed again.
+    pub visible: IntGauge,
     seconds: Histogram,
     ignored: IntGaugeVec,
     origins: IntGaugeVec,
     balancer_pools: IntGauge,
     repaired: IntCounterVec,
     conflicts: IntCounter,
+    problems: IntGaugeVec,
     last_success: IntGauge,
 }
 
@@ -48,6 +53,9 @@ impl GeoMetrics {
                     .buckets(vec![0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0]),
             )?,
             selected: gauge("ingresses_selected", "Ingresses that match the selector")?,
+            leader: gauge("leader", "Whether this replica is the one that works")?,
+            visible: gauge("ingresses_visible", "Whether the ingresses are seen right now")?,
+            problems: gauges("problems", "What a person should look at, as of the last look", "kind")?,
             ignored: gauges("ingresses_ignored", "Ingresses or addresses that are left out", "reason")?,
             origins: gauges("pool_origins", "Origins of an own pool", "pool")?,
             balancer_pools: gauge("lb_pools", "Pools of the load balancer")?,
@@ -72,6 +80,9 @@ impl GeoMetrics {
             Box::new(self.passes.clone()),
             Box::new(self.seconds.clone()),
             Box::new(self.selected.clone()),
+            Box::new(self.leader.clone()),
+            Box::new(self.visible.clone()),
+            Box::new(self.problems.clone()),
             Box::new(self.ignored.clone()),
             Box::new(self.origins.clone()),
             Box::new(self.balancer_pools.clone()),
@@ -93,8 +104,8 @@ impl GeoMetrics {
         }
     }
 
-    /// Takes a pass's report.
-    pub fn observe(&self, report: &Report, took: Duration, rounds: u8) {
+    /// Takes a pass's report; `truce` = enforcement is held back.
+    pub fn observe(&self, report: &Report, truce: bool, took: Duration, rounds: u8) {
         let result = match (report.is_good(), report.writes.is_empty(), report.failures.is_empty()) {
             (true, true, _) => "unchanged",
             (true, false, _) => "changed",
@@ -114,6 +125,17 @@ impl GeoMetrics {
                 self.origins.with_label_values(&[pool.as_str()]).set(*count as i64);
             }
             self.balancer_pools.set(report.balancer_pools as i64);
+        }
+        for (kind, count) in [
+            ("conflict", report.conflicts.len()),
+            ("foreign", report.foreign.len()),
+            ("last-pool", report.last.len()),
+            ("blocked", report.blocked.len()),
+            ("no-address", report.orphans.len()),
+            ("no-monitor", report.unmonitored.len()),
+            ("enforcement", usize::from(truce)),
+        ] {
+            self.problems.with_label_values(&[kind]).set(count as i64);
         }
         if report.is_good() {
             let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();

@@ -61,19 +61,40 @@ async fn event(kube: &Kube, namespace: &str, name: &str, uid: &str, why: &Ignore
     }
 }
 
+/// Logs what a dry run would do.
+pub fn log_planned(planned: &[String]) {
+    for change in planned {
+        tracing::info!(change, "dry run: would change Cloudflare");
+    }
+}
+
+/// Which right of the token a refused call needs.
+fn missing_right(reason: &str) -> &'static str {
+    let reads = reason.contains(" GET ");
+    match (reason.contains("/zones/"), reads) {
+        (true, true) => "zone: Load Balancers Read",
+        (true, false) => "zone: Load Balancers Write",
+        (false, true) => "account: Load Balancing: Monitors and Pools Read",
+        (false, false) => "account: Load Balancing: Monitors and Pools Write",
+    }
+}
+
 /// Logs what a pass found.
 pub fn log(policy: &GeoPolicy, report: &Report) {
-    for call in &report.planned {
-        tracing::info!(change = super::describe(call), "dry run: would change Cloudflare");
-    }
+    log_planned(&report.planned);
     for pool in &report.conflicts {
         tracing::error!(
             pool,
-            "another cluster writes this pool too: give the clusters distinct cluster names"
+            "another cluster writes this pool too: give the clusters distinct cluster names, then leave only the \
+             right owner= in the pool's description"
         );
     }
     for pool in &report.foreign {
-        tracing::error!(pool, host = policy.hostname, "this pool belongs to another load balancer");
+        tracing::error!(
+            pool,
+            host = policy.hostname,
+            "this pool belongs to another load balancer or cluster"
+        );
     }
     for pool in &report.last {
         tracing::error!(pool, "this pool has no address and stays, being the last one that is enabled");
@@ -88,9 +109,27 @@ pub fn log(policy: &GeoPolicy, report: &Report) {
         tracing::warn!(pool, "this pool has no monitor: it never fails over");
     }
     for failure in &report.failures {
-        tracing::error!(reason = failure.reason, "geo pass failed");
+        if failure.forbidden {
+            let right = missing_right(&failure.reason);
+            tracing::error!(reason = failure.reason, right, "geo pass failed: the API token lacks a right");
+        } else {
+            tracing::error!(reason = failure.reason, "geo pass failed");
+        }
     }
     if report.unsettled {
         tracing::warn!("others keep changing the load balancer; trying again");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refused_call_names_the_right_that_is_missing() {
+        let right = |call: &str| missing_right(&format!("Cloudflare: {call}: status 403, code 9109: no"));
+        assert_eq!(right("PATCH /zones/z/load_balancers/b"), "zone: Load Balancers Write");
+        assert_eq!(right("GET /zones/z/load_balancers"), "zone: Load Balancers Read");
+        assert!(right("POST /accounts/a/load_balancers/pools").starts_with("account: Load Balancing"));
     }
 }

@@ -12,7 +12,8 @@ impl Pass {
                 return;
             }
             let pretended = self.pretend(&call);
-            self.report.planned.push(call);
+            let words = self.describe(&call);
+            self.report.planned.push(words);
             match pretended {
                 Some(answer) => self.succeeded(answer),
                 None => self.next_job(),

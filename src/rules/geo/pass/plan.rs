@@ -13,7 +13,8 @@ impl Pass {
         self.jobs.clear();
         let writes = std::mem::take(&mut self.report.writes);
         let last = std::mem::take(&mut self.report.last);
-        self.report = Report { writes, last, ..Report::default() };
+        let enforced = self.report.enforced;
+        self.report = Report { writes, last, enforced, looked: true, ..Report::default() };
         self.report.balancer_pools = self.balancer.as_ref().map_or(0, |b| b.default_pools.len());
         for (name, wanted) in &self.input.wanted {
             match self.pools.iter().find(|pool| pool.name == *name) {
@@ -26,7 +27,7 @@ impl Pass {
                     if pool::change(&self.policy, wanted, pool).is_some() {
                         self.jobs.push_back(Job::Update(pool.id.clone()));
                     }
-                    note_standing(&self.policy, &mut self.report, pool);
+                    note_standing(&self.policy, Some(&wanted.cluster), &mut self.report, pool);
                 }
             }
         }
@@ -59,7 +60,7 @@ impl Pass {
             self.report.orphans.insert(pool.name.clone());
             self.report.origins.insert(pool.name.clone(), pool.origins.len());
             if !marker.is_only(&self.policy.owner) {
-                note_standing(&self.policy, &mut self.report, pool);
+                note_standing(&self.policy, None, &mut self.report, pool);
                 continue;
             }
             if self.is_due(pool) && removal(self.policy.on_empty, pool).is_some() {
@@ -73,8 +74,8 @@ impl Pass {
     }
 }
 
-fn note_standing(policy: &GeoPolicy, report: &mut Report, pool: &Pool) {
-    match pool::standing(policy, pool) {
+fn note_standing(policy: &GeoPolicy, cluster: Option<&str>, report: &mut Report, pool: &Pool) {
+    match pool::standing(policy, cluster, pool) {
         Standing::Own => {}
         Standing::Together if policy.shared_pool => {}
         Standing::Together => {

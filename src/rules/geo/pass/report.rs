@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::rules::geo::pool::Wanted;
-use crate::rules::geo::{Call, CallFailure, GeoPolicy, names};
+use crate::rules::geo::{CallFailure, GeoPolicy, names};
 
 /// What a pass starts from.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
@@ -30,8 +30,12 @@ pub fn wanted(policy: &GeoPolicy, clusters: &BTreeMap<String, BTreeSet<String>>)
 pub struct Report {
     /// Calls that changed something.
     pub writes: Vec<&'static str>,
-    /// Writes that a dry run would have made.
-    pub planned: Vec<Call>,
+    /// Writes that a dry run would have made, in words.
+    pub planned: Vec<String>,
+    /// Both lists were read: the credential and the way to the API are good.
+    pub looked: bool,
+    /// Settings of the load balancer itself (not its pools) were set back.
+    pub enforced: bool,
     /// Own pools without an address.
     pub orphans: BTreeSet<String>,
     /// Pools that others write too although nobody said they are shared.
