@@ -32,7 +32,7 @@ bench-anycast: ## withdrawal beside ExaBGP, 10,000 services on one core, 100,000
 	taskset -c 0 $(CARGO) bench --bench anycast_schedule -- --seconds 60 --samples 0
 	$(CARGO) bench --bench bgp_scale
 
-.PHONY: test-kill soak fuzz bench-anycast bench coverage help build lab cycle fmt lint unit real packages doc-test chart scripts test
+.PHONY: simulate test-kill soak fuzz bench-anycast bench coverage help build lab cycle fmt lint unit real packages doc-test chart scripts test
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -45,6 +45,10 @@ lab: ## two agents and two simulated sites on loopback
 
 cycle: ## the lab through all three transitions; exits 0 when they all worked
 	$(CARGO) run --release -- lab --cycle
+
+simulate: ## 1,000 simulated site-days with more than twenty faults a day, and 20 seeds twice (release build)
+	$(CARGO) run --release -- lab --seeds 1..500
+	$(CARGO) run --release -- lab --seeds 1..20 --twice
 
 fmt: ## formatting, checked only
 	$(CARGO) fmt --check

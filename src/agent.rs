@@ -3,7 +3,7 @@
 //! Owns: who is connected to whom, and the order of stopping (watchers, peer link, engine, HTTP last). Never: decides
 //! or talks to anything itself. The command line starts one, the lab two, tests as many as they like.
 
-mod memory;
+pub(crate) mod memory;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -84,15 +84,16 @@ pub struct Agent {
 }
 
 /// Receiving ends of what the engine shows.
-struct Views {
-    snapshot: watch::Receiver<serde_json::Value>,
-    status: watch::Receiver<PeerStatus>,
-    handled: watch::Receiver<BTreeMap<String, crate::model::OutboxId>>,
-    record: watch::Receiver<Option<BTreeMap<String, String>>>,
-    wants_lease: watch::Receiver<Option<bool>>,
+pub(crate) struct Views {
+    pub(crate) snapshot: watch::Receiver<serde_json::Value>,
+    pub(crate) status: watch::Receiver<PeerStatus>,
+    pub(crate) handled: watch::Receiver<BTreeMap<String, crate::model::OutboxId>>,
+    pub(crate) record: watch::Receiver<Option<BTreeMap<String, String>>>,
+    pub(crate) wants_lease: watch::Receiver<Option<bool>>,
 }
 
-fn windows() -> (Windows, Views) {
+/// Both ends of what the engine shows.
+pub(crate) fn windows() -> (Windows, Views) {
     let (snapshot, snapshot_view) = watch::channel(serde_json::Value::Null);
     let (status, status_view) = watch::channel(PeerStatus::default());
     let (handled, handled_view) = watch::channel(BTreeMap::new());
@@ -154,6 +155,7 @@ async fn parts(config: &Config, registry: &Registry) -> Result<Parts, StartError
         portal: portal.map_err(|error| StartError::new("the maintenance portal", &error))?,
         courier,
         database_peer: (peer_host, config.patroni.peer_port.clone()),
+        simulated: None,
     };
     let resolvers = resolvers.map_err(|error| StartError::new("DNS", &error))?;
     Ok(Parts { kube, patroni, resolvers, hands, queue })
@@ -187,7 +189,7 @@ impl Agent {
         let instance = new_instance();
         let desk = OperatorDesk::new(bus.clone());
         let logic = logic(&config, &instance, events, &parts, windows, &desk, &metrics).await?;
-        let bus = bus.with_clock(logic.clock);
+        let bus = bus.with_clock(logic.clock.clone());
         let shared = match &config.peer {
             Some(peer) => {
                 let shared =
@@ -287,6 +289,7 @@ async fn logic(
         windows,
         desk: desk.clone(),
         metrics: metrics.clone(),
+        status_every: logic_handler::STATUS_EVERY,
     }))
 }
 

@@ -7,8 +7,8 @@ use crate::adapters::kube::Kube;
 use crate::config::Config;
 use crate::config::journal::OnDamage;
 use crate::journal::broken_disk::BrokenDisk;
-use crate::journal::{ConfigMapStore, Disk, Journal, RealDisk};
-use crate::model::Mono;
+use crate::journal::{ConfigMapStore, Disk, Journal, RealDisk, Recovered};
+use crate::model::{Mono, Wall};
 use crate::rules::policy::Policy;
 use crate::rules::state::State;
 use crate::tasks::clock::wall_now;
@@ -16,7 +16,7 @@ use crate::tasks::diary::{Diary, recover};
 use crate::tasks::kube_store::KubeStore;
 
 /// The memory.
-pub(super) struct Memory {
+pub(crate) struct Memory {
     /// The journal, open for writing.
     pub diary: Diary,
     /// The state to go on from.
@@ -46,7 +46,18 @@ pub(super) async fn open(config: &Config, kube: Option<Kube>, policy: &Policy) -
         let (bytes, moved_to) = (torn.bytes, torn.moved_to.display());
         tracing::warn!(bytes, %moved_to, "the journal's last write was torn; it never took effect and was moved");
     }
-    let resumed = recovered.damage.is_none().then(|| recover(&recovered, wall_now())).flatten();
+    Ok(take_up(journal, recovered, policy, config.journal.on_damage, wall_now()))
+}
+
+/// The state that an agent starts with: what the journal holds, or nothing yet.
+pub(crate) fn take_up(
+    journal: Journal,
+    recovered: Recovered,
+    policy: &Policy,
+    on_damage: OnDamage,
+    wall: Wall,
+) -> Memory {
+    let resumed = recovered.damage.is_none().then(|| recover(&recovered, wall)).flatten();
     if let Some(resumed) = &resumed {
         let at = where_it_stood(&resumed.state);
         tracing::info!(entry = resumed.entry, generation = resumed.state.generation.0, "resumed: {at}");
@@ -56,10 +67,10 @@ pub(super) async fn open(config: &Config, kube: Option<Kube>, policy: &Policy) -
         Some(resumed) => (resumed.state, resumed.mono),
         None => (State::new(policy.dns.agree_samples, policy.dns.agree_ms), Mono(0)),
     };
-    if config.journal.on_damage == OnDamage::Halt {
+    if on_damage == OnDamage::Halt {
         state.safe_halt = recovered.damage.map(|damage| damage.to_string()).or(state.safe_halt);
     }
-    Ok(Memory { diary, state, mono })
+    Memory { diary, state, mono }
 }
 
 /// Where a resumed agent goes on, in a few words.

@@ -9,6 +9,7 @@ mod operate;
 mod past;
 mod plan;
 mod run;
+mod simulate;
 mod standby;
 mod verify;
 
@@ -88,6 +89,8 @@ enum Commands {
         /// Use free ports instead of 6664 to 6667
         #[arg(long)]
         free_ports: bool,
+        #[command(flatten)]
+        simulation: simulate::Arguments,
         /// Play a built-in story instead, print a timeline, exit: `geo` (four clusters share a load balancer)
         #[arg(long, conflicts_with_all = ["cycle", "free_ports"])]
         scenario: Option<String>,
@@ -190,6 +193,7 @@ pub fn main() -> ExitCode {
                 operate::transition(&env, &agent.agent, &transition, accept_data_loss).await
             }
             Commands::Status { agent } => operate::status(&agent.agent).await,
+            Commands::Lab { simulation, .. } if simulation.wanted() => simulate::simulate(&simulation),
             Commands::History { journal: Some(dir), limit, .. } => past::journal(&dir, limit),
             Commands::History { journal: None, limit, agent } => past::agent(&env, &agent.agent, limit).await,
             Commands::Replay { file } => past::replay(&file),
@@ -207,6 +211,12 @@ pub fn main() -> ExitCode {
 #[expect(clippy::print_stdout, reason = "the commands talk to a person on standard output")]
 fn say(text: &str) {
     println!("{text}");
+}
+
+/// Progress for the person at the terminal, beside the result.
+#[expect(clippy::print_stderr, reason = "progress is not the result, so it goes to standard error")]
+fn remark(text: &str) {
+    eprintln!("{text}");
 }
 
 #[expect(clippy::print_stderr, reason = "errors of commands go to standard error")]

@@ -11,6 +11,7 @@ pub mod chain;
 pub mod configmap;
 mod dir;
 pub mod file;
+pub mod inline;
 mod scan;
 pub mod story;
 
@@ -249,6 +250,8 @@ pub enum Journal {
     Memory(MemoryJournal),
     /// In files.
     File(FileJournal),
+    /// In files, written by the caller itself: virtual time knows no threads.
+    Inline(Box<inline::InlineJournal>),
     /// In a ConfigMap.
     ConfigMap(Box<ConfigMapJournal>),
 }
@@ -302,6 +305,7 @@ impl Journal {
         match self {
             Self::Memory(memory) => memory.append(&entries),
             Self::File(file) => file.append(entries).await,
+            Self::Inline(file) => file.append(entries).await,
             Self::ConfigMap(map) => map.append(entries).await,
         }
     }
@@ -311,6 +315,7 @@ impl Journal {
         match self {
             Self::Memory(memory) => JournalStatus { degraded: memory.degraded, ..JournalStatus::default() },
             Self::File(file) => file.status(),
+            Self::Inline(file) => file.status(),
             Self::ConfigMap(map) => map.status(),
         }
     }
@@ -330,6 +335,7 @@ impl Journal {
                 };
                 tokio::task::spawn_blocking(move || file::look(&dir)).await.map_err(failed)?
             }
+            Self::Inline(file) => file::look(file.dir()),
             Self::ConfigMap(map) => map.look().await,
         }
     }

@@ -2,7 +2,8 @@
 //!
 //! [`World`] holds the truths; [`http`] serves a site of it; [`api`] is its Kubernetes API, [`workloads`] the
 //! controllers behind it, [`database`] and [`patroni`] the database, [`pipelines`] Tekton, [`names`] the global
-//! load balancer's DNS, [`faults`] what can be broken, [`cut`] the line between the agents. Nothing here is used
+//! load balancer's DNS, [`faults`] what can be broken, [`cut`] the line between the agents. [`sim`] is the other
+//! lab: whole agents on virtual time. Nothing here is used
 //! by a running agent, and nothing here knows the agent's rules.
 
 pub mod activity;
@@ -23,6 +24,7 @@ pub mod peer_view;
 pub mod pipelines;
 pub mod seed;
 pub mod settings;
+pub mod sim;
 pub mod site;
 pub mod store;
 pub mod volume;

@@ -4,14 +4,29 @@
 //! Sits behind `logic_handler`, which hands it commands and sends the outcomes back over the bus. What must not happen
 //! twice goes through [`super::once`].
 
+use std::sync::Arc;
 use std::time::Duration;
+
+use futures_util::future::BoxFuture;
 
 use crate::adapters::kube::Kube;
 use crate::adapters::patroni::Patroni;
 use crate::adapters::portal::Portal;
 use crate::adapters::tekton::Tekton;
-use crate::model::{Command, Detail, Effect, FailureKind, Outcome, Traffic, Wall};
+use crate::model::{Aim, Command, Detail, Effect, FailureKind, Outcome, Traffic, Wall};
 use crate::peer::delivery::Courier;
+
+/// A simulated site in place of the adapters: everything but messages to the peer.
+pub trait SimulatedSite: Send + Sync {
+    /// Carries out one effect, as the adapters would.
+    fn carry_out<'a>(&'a self, effect: &'a Effect) -> BoxFuture<'a, Outcome>;
+
+    /// Identifies what a once-only effect is about.
+    fn aim(&self, effect: &Effect) -> Aim;
+
+    /// Whether what an earlier try aimed at has happened: its outcome then, `None` = try again.
+    fn look_up<'a>(&'a self, effect: &'a Effect, aim: &'a Aim) -> BoxFuture<'a, Option<Outcome>>;
+}
 
 /// The adapters of this site; `None` where the site has no such thing.
 #[derive(Clone, Default)]
@@ -28,6 +43,8 @@ pub struct Hands {
     pub courier: Option<Courier>,
     /// Host and port of the peer's database, as the pods' environment names them.
     pub database_peer: (String, String),
+    /// In the simulation: what stands in for all of them but the courier.
+    pub simulated: Option<Arc<dyn SimulatedSite>>,
 }
 
 impl Hands {
@@ -44,6 +61,9 @@ impl Hands {
     }
 
     async fn carry_out(&self, effect: &Effect, now: Wall) -> Outcome {
+        if let Some(site) = self.simulated.as_ref().filter(|_| !matches!(effect, Effect::SendPeer { .. })) {
+            return site.carry_out(effect).await;
+        }
         match effect {
             Effect::PromoteDatabase => match &self.patroni {
                 Some(patroni) => done(patroni.promote().await, |error| error.kind()),

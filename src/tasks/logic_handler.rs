@@ -36,7 +36,7 @@ use crate::telemetry::log::note_line;
 /// A deadline that has passed already is looked at again after this.
 const LEAST_WAIT: Duration = Duration::from_millis(20);
 /// Heartbeats want a fresh status even when nothing happens.
-const STATUS_EVERY: Duration = Duration::from_millis(500);
+pub const STATUS_EVERY: Duration = Duration::from_millis(500);
 /// How long an agent that stops waits for calls under way; their outcomes are looked up after the next start.
 const DRAIN: Duration = Duration::from_secs(5);
 
@@ -80,6 +80,8 @@ pub struct Logic {
     pub desk: OperatorDesk,
     /// Metrics.
     pub metrics: Metrics,
+    /// How often the windows are renewed when nothing happens: [`STATUS_EVERY`].
+    pub status_every: Duration,
 }
 
 /// Runs the loop until the agent stops.
@@ -101,7 +103,7 @@ pub async fn run(ctx: Ctx, logic: Arc<Logic>) -> Exit {
                 None => return Exit::Failed("the bus was closed".to_owned()),
             },
             () = tokio::time::sleep_until(wake) => Event::Tick,
-            () = tokio::time::sleep(STATUS_EVERY) => {
+            () = tokio::time::sleep(logic.status_every) => {
                 logic.publish(&engine);
                 continue;
             }
@@ -163,7 +165,7 @@ fn spawn_call(ctx: &Ctx, logic: &Arc<Logic>, calls: &TaskTracker, command: Comma
         logic.kill.before_act(&command);
         let outcome = if command.effect.is_once_only() {
             let aimed = || logic.kill.command(KillPoint::AfterAim, &command);
-            once::perform(&logic.hands, &logic.diary, &command, logic.clock, aimed).await
+            once::perform(&logic.hands, &logic.diary, &command, logic.clock.clone(), aimed).await
         } else {
             logic.hands.perform(&command, logic.clock.now().wall).await
         };
@@ -185,10 +187,12 @@ fn spawn_call(ctx: &Ctx, logic: &Arc<Logic>, calls: &TaskTracker, command: Comma
 impl Logic {
     fn publish(&self, engine: &Engine) {
         let now = self.clock.now();
-        let snapshot = engine.snapshot(now);
-        self.metrics.observe_guards(&snapshot);
-        let snapshot = serde_json::to_value(snapshot).unwrap_or_default();
-        self.windows.snapshot.send_replace(snapshot);
+        if self.windows.snapshot.receiver_count() > 0 {
+            let snapshot = engine.snapshot(now);
+            self.metrics.observe_guards(&snapshot);
+            let snapshot = serde_json::to_value(snapshot).unwrap_or_default();
+            self.windows.snapshot.send_replace(snapshot);
+        }
         self.windows.status.send_replace(engine.peer_status(now.mono));
         let wants = engine.wants_witness_lease();
         self.windows.wants_lease.send_if_modified(|shown| std::mem::replace(shown, wants) != wants);

@@ -15,7 +15,7 @@ use tokio::time::{sleep, timeout};
 
 use super::clock::Clock;
 use super::diary::Diary;
-use super::executor::{Hands, describe, done, failed, missing};
+use super::executor::{Hands, SimulatedSite, describe, done, failed, missing};
 use crate::adapters::kube::Kube;
 use crate::adapters::kube::once::{ListedRun, Standing};
 use crate::adapters::tekton::Tekton;
@@ -40,6 +40,9 @@ pub async fn perform(
 ) -> Outcome {
     let limit = Duration::from_millis(command.limit_ms);
     let work = async {
+        if let Some(site) = &hands.simulated {
+            return simulated(site.as_ref(), diary, command, clock).await;
+        }
         let known = diary.aim(command.id).await;
         let again = known.is_some();
         let aim = match known {
@@ -59,6 +62,19 @@ pub async fn perform(
         let reason = format!("{}: no answer within {} ms", command.effect, command.limit_ms);
         failed(FailureKind::Transient, reason)
     })
+}
+
+/// The same at a simulated site, which identifies and looks up by its own means.
+async fn simulated(site: &dyn SimulatedSite, diary: &Diary, command: &Command, clock: Clock) -> Outcome {
+    match diary.aim(command.id).await {
+        Some(aim) => {
+            if let Some(outcome) = site.look_up(&command.effect, &aim).await {
+                return outcome;
+            }
+        }
+        None => diary.take_aim(command.id, site.aim(&command.effect), clock.now()).await,
+    }
+    site.carry_out(&command.effect).await
 }
 
 /// Identifies what the effect is about; `Err` = there is nothing to do, or it cannot be told now.
