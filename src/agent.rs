@@ -3,6 +3,9 @@
 //! Owns: who is connected to whom, and the order of stopping (watchers, peer link, engine, HTTP last). Never: decides
 //! or talks to anything itself. The command line starts one, the lab two, tests as many as they like.
 
+pub(crate) mod memory;
+mod parts;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,32 +19,27 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::adapters::kube::Kube;
-use crate::adapters::patroni::Patroni;
-use crate::adapters::portal::Portal;
-use crate::adapters::resolver::Resolvers;
-use crate::adapters::tekton::Tekton;
 use crate::bus::Bus;
 use crate::config::Config;
-use crate::config::journal::OnDamage;
 use crate::http::{Auth, HttpState, OperatorDesk, Ready};
-use crate::journal::Journal;
-use crate::model::{Event, Mono, Note, PeerStatus};
-use crate::peer::{Courier, DeliveryQueue, PeerShared, new_instance};
-use crate::rules::state::State;
+use crate::model::{Event, Note, PeerStatus};
+use crate::peer::{PeerShared, new_instance};
 use crate::tasks::anycast::Station;
-use crate::tasks::clock::{Clock, wall_now};
-use crate::tasks::diary::{Diary, recover};
-use crate::tasks::executor::Hands;
+use crate::tasks::clock::Clock;
 use crate::tasks::geo_sync::GeoHealth;
+use crate::tasks::kill_switch::KillSwitch;
 use crate::tasks::kube_store::KubeStore;
 use crate::tasks::logic_handler::{Logic, Windows};
+use crate::tasks::recorder::Recorder;
+use crate::tasks::route_watch::RouteParts;
 use crate::tasks::sensor_watch::Observers;
 use crate::tasks::supervisor::{Policy, Supervisor, SupervisorEnd, TaskFuture};
 use crate::tasks::{
-    Ctx, Exit, TaskName, dns_watch, geo_sync, kube_watch, logic_handler, patroni_worker, peer_client,
-    peer_client_fwd, peer_server, sensor_watch, tekton_watch, tick_producer,
+    Ctx, TaskName, dns_watch, geo_sync, kube_watch, logic_handler, patroni_worker, peer_client,
+    peer_client_fwd, peer_server, route_watch, sensor_watch, tekton_watch, tick_producer, with,
 };
 use crate::telemetry::Metrics;
+use parts::{Parts, parts};
 
 /// Notes that a slow listener may fall behind before it misses some.
 const NOTES_KEPT: usize = 1_024;
@@ -84,15 +82,16 @@ pub struct Agent {
 }
 
 /// Receiving ends of what the engine shows.
-struct Views {
-    snapshot: watch::Receiver<serde_json::Value>,
-    status: watch::Receiver<PeerStatus>,
-    handled: watch::Receiver<BTreeMap<String, crate::model::OutboxId>>,
-    record: watch::Receiver<Option<BTreeMap<String, String>>>,
-    wants_lease: watch::Receiver<Option<bool>>,
+pub(crate) struct Views {
+    pub(crate) snapshot: watch::Receiver<serde_json::Value>,
+    pub(crate) status: watch::Receiver<PeerStatus>,
+    pub(crate) handled: watch::Receiver<BTreeMap<String, crate::model::OutboxId>>,
+    pub(crate) record: watch::Receiver<Option<BTreeMap<String, String>>>,
+    pub(crate) wants_lease: watch::Receiver<Option<bool>>,
 }
 
-fn windows() -> (Windows, Views) {
+/// Both ends of what the engine shows.
+pub(crate) fn windows() -> (Windows, Views) {
     let (snapshot, snapshot_view) = watch::channel(serde_json::Value::Null);
     let (status, status_view) = watch::channel(PeerStatus::default());
     let (handled, handled_view) = watch::channel(BTreeMap::new());
@@ -107,56 +106,6 @@ fn windows() -> (Windows, Views) {
         wants_lease: wants_lease_view,
     };
     (Windows { snapshot, status, handled, record, wants_lease, notes }, views)
-}
-
-/// The adapters of a site, made from its settings.
-struct Parts {
-    kube: Option<Kube>,
-    patroni: Option<Patroni>,
-    resolvers: Option<Resolvers>,
-    hands: Hands,
-    queue: Option<DeliveryQueue>,
-}
-
-async fn parts(config: &Config, registry: &Registry) -> Result<Parts, StartError> {
-    let on = |task: TaskName| config.site.tasks.contains(&task);
-    let uses_kube = [TaskName::LogicHandler, TaskName::KubeWatch, TaskName::TektonWatch, TaskName::GeoSync]
-        .into_iter()
-        .any(on);
-    let kube = if uses_kube {
-        let client = Kube::connect(config.kube.clone(), registry).await;
-        Some(client.map_err(|error| StartError::new("Kubernetes", &error))?)
-    } else {
-        None
-    };
-    let patroni = match &config.patroni.base {
-        Some(_) => {
-            let client = Patroni::new(&config.patroni);
-            Some(client.map_err(|error| StartError::new("Patroni", &error))?)
-        }
-        None => None,
-    };
-    let tekton = config.tekton.trigger.as_ref().map(Tekton::new).transpose();
-    let portal = config.portal.as_ref().map(Portal::new).transpose();
-    let resolvers = on(TaskName::DnsWatch).then(|| Resolvers::new(&config.dns)).transpose();
-    let (courier, queue) = match &config.peer {
-        Some(peer) if on(TaskName::PeerClientFwd) => {
-            let (courier, queue) = Courier::new(peer.forward_ms);
-            (Some(courier), Some(queue))
-        }
-        _ => (None, None),
-    };
-    let peer_host = config.patroni.peer_host.clone().unwrap_or_default();
-    let hands = Hands {
-        kube: kube.clone(),
-        patroni: patroni.clone(),
-        tekton: tekton.map_err(|error| StartError::new("Tekton", &error))?,
-        portal: portal.map_err(|error| StartError::new("the maintenance portal", &error))?,
-        courier,
-        database_peer: (peer_host, config.patroni.peer_port.clone()),
-    };
-    let resolvers = resolvers.map_err(|error| StartError::new("DNS", &error))?;
-    Ok(Parts { kube, patroni, resolvers, hands, queue })
 }
 
 impl Agent {
@@ -181,13 +130,13 @@ impl Agent {
         metrics.set_release(&config.kube.namespace);
         let cancel = CancellationToken::new();
         let (bus, events) = Bus::new();
-        let parts = parts(&config, &registry).await?;
         let (windows, views) = windows();
+        let parts = parts(&config, &registry, &views.snapshot).await?;
         let notes = windows.notes.clone();
         let instance = new_instance();
         let desk = OperatorDesk::new(bus.clone());
         let logic = logic(&config, &instance, events, &parts, windows, &desk, &metrics).await?;
-        let bus = bus.with_clock(logic.clock);
+        let bus = bus.with_clock(logic.clock.clone());
         let shared = match &config.peer {
             Some(peer) => {
                 let shared =
@@ -196,11 +145,11 @@ impl Agent {
             }
             None => None,
         };
+        let diary = logic.diary.clone();
         let auth = Auth::from_settings(&config.http.auth, parts.kube.clone().map(kube_reviewer));
         let on = |task: TaskName| config.site.tasks.contains(&task);
         let geo = config.geo.as_ref().map(|_| Arc::new(GeoHealth::default()));
         let ready = Ready::new(on(TaskName::KubeWatch)).with_geo(geo.clone(), !on(TaskName::LogicHandler));
-        let ready = Arc::new(ready);
         // Last, because it is the one that touches something at its start.
         let anycast = match config.anycast.take() {
             Some(settings) => {
@@ -226,7 +175,8 @@ impl Agent {
             operator: desk,
             auth,
             record: views.record,
-            ready,
+            ready: Arc::new(ready),
+            diary,
         };
         let serve = |listener| tokio::spawn(crate::http::serve(listener, state, cancel.clone()));
         let server = listener.map(serve);
@@ -271,35 +221,22 @@ async fn logic(
     desk: &OperatorDesk,
     metrics: &Metrics,
 ) -> Result<Arc<Logic>, StartError> {
-    let store = parts.kube.clone().map(|kube| {
-        let name = format!("switchover-journal-{}", config.site.environment);
-        let store = KubeStore::new(kube, config.kube.health_namespace.clone(), name);
-        Box::new(store) as Box<dyn crate::journal::ConfigMapStore>
-    });
-    let (journal, recovered) = Journal::open(&config.journal, store)
-        .await
-        .map_err(|error| StartError::new("the journal (JOURNAL)", &error))?;
-    if let Some(damage) = &recovered.damage {
-        tracing::error!(%damage, "the journal is damaged; nothing is resumed from it");
-    }
-    let halts = config.journal.on_damage == OnDamage::Halt;
     let policy = config.policy(instance);
-    let fresh = || (State::new(policy.dns.agree_samples, policy.dns.agree_ms), Mono(0));
-    let usable = recovered.damage.is_none().then(|| recover(&recovered, wall_now())).flatten();
-    let (mut state, mono) = usable.unwrap_or_else(fresh);
-    if let Some(damage) = recovered.damage.as_ref().filter(|_| halts) {
-        state.safe_halt = Some(damage.to_string());
-    }
+    let memory = memory::open(config, parts.kube.clone(), &policy).await?;
     Ok(Arc::new(Logic {
         policy,
         events: Mutex::new(events),
-        saved: Mutex::new(state),
-        clock: Clock::starting_at(mono),
+        saved: Mutex::new(memory.state),
+        clock: Clock::starting_at(memory.mono),
         hands: Arc::new(parts.hands.clone()),
-        diary: Diary::new(journal),
+        diary: Arc::new(memory.diary),
+        recorder: Recorder::open(config.recorder.as_ref())
+            .map_err(|error| StartError::new("the recording of events (RECORD_EVENTS)", &error))?,
+        kill: KillSwitch::new(config.faults.kill_at.clone()),
         windows,
         desk: desk.clone(),
         metrics: metrics.clone(),
+        status_every: logic_handler::STATUS_EVERY,
     }))
 }
 
@@ -314,6 +251,25 @@ struct Wiring<'a> {
 }
 
 impl Wiring<'_> {
+    /// How a task is treated.
+    fn policy(&self, name: TaskName, token: CancellationToken, routes: Option<&RouteParts>) -> Policy {
+        let mut policy = Policy::new(token);
+        let is_anycast = name == TaskName::Anycast;
+        // A process that does one thing only is no use without it.
+        let alone = self.config.site.tasks.len() == 1 && (is_anycast || name == TaskName::RouteWatch);
+        policy.vital = name == TaskName::LogicHandler || alone;
+        policy.heartbeat = match name {
+            TaskName::RouteWatch => routes.map(|routes| routes.pulse.clone()),
+            TaskName::GeoSync => self.geo.as_ref().map(|health| health.pulse()),
+            _ => None,
+        };
+        if is_anycast {
+            // It keeps the limits of its file, which a reload may change.
+            policy.stop_limit = ANYCAST_STOP_LIMIT;
+        }
+        policy
+    }
+
     /// The spawn table: one arm per task, in the order in which they are stopped.
     fn supervise(
         &self,
@@ -339,20 +295,12 @@ impl Wiring<'_> {
             let own = anycast.as_ref().filter(|_| is_anycast).map(|station| station.cancel.clone());
             let token = own.unwrap_or_default();
             let ctx = Ctx { cancel: token.clone(), bus: self.bus.clone(), registry: self.registry.clone() };
-            let mut policy = Policy::new(token);
-            policy.vital = name == TaskName::LogicHandler || is_anycast && self.config.site.tasks.len() == 1;
-            if is_anycast {
-                // It keeps the limits of its file, which a reload may change.
-                policy.stop_limit = ANYCAST_STOP_LIMIT;
-            }
-            if name == TaskName::GeoSync {
-                policy.heartbeat = self.geo.as_ref().map(|health| health.pulse());
-            }
+            let routes = parts.routes.clone().filter(|_| name == TaskName::RouteWatch);
+            let policy = self.policy(name, token, routes.as_ref());
             let (kube, patroni, resolvers) =
                 (parts.kube.clone(), parts.patroni.clone(), parts.resolvers.clone());
             let (peer, queue, logic, geo) = (peer.clone(), queue.clone(), logic.clone(), geo.clone());
-            let anycast = anycast.clone();
-            let observers = observers.clone();
+            let (anycast, observers) = (anycast.clone(), observers.clone());
             let factory = move || -> TaskFuture {
                 let (ctx, peer) = (ctx.clone(), peer.clone());
                 match name {
@@ -377,22 +325,12 @@ impl Wiring<'_> {
                     TaskName::GeoSync => with(geo.clone(), |((settings, kube), health)| {
                         geo_sync::run(ctx, settings, kube, health)
                     }),
+                    TaskName::RouteWatch => with(routes.clone(), |parts| route_watch::run(ctx, parts)),
                     TaskName::Anycast => with(anycast.clone(), Station::run),
                 }
             };
             supervisor.add(name, factory, policy);
         }
         supervisor
-    }
-}
-
-/// The task with what it needs, or its failure where that is not configured.
-fn with<T, F>(part: Option<T>, run: impl FnOnce(T) -> F) -> TaskFuture
-where
-    F: Future<Output = Exit> + Send + 'static,
-{
-    match part {
-        Some(part) => run(part).boxed(),
-        None => async { Exit::Failed("what it needs is not configured".to_owned()) }.boxed(),
     }
 }

@@ -258,6 +258,29 @@ async fn case_42_a_family_that_the_neighbour_lacks_is_neither_announced_nor_with
 }
 
 #[tokio::test]
+async fn a_route_that_can_no_longer_be_said_is_withdrawn_and_not_left_in_its_former_form() {
+    let fake = Fake::new().await;
+    let mut announcer = start(fake.settings());
+    let good = RouteAttributes::default();
+    announcer.set(&routes(&["203.0.113.1/32"], &good)).await.unwrap();
+    let mut connection = fake.establish(&[1], 90).await;
+    assert_eq!(hosts_announced(&connection.next_real().await.unwrap().1), 1);
+    assert_eq!(connection.next_real().await, Some((2, EOR_V4.to_vec())));
+    // More communities than fit into a message.
+    let communities = (0..400).map(|n| format!("{OUR_ASN}:1:{n}")).collect();
+    let bad = RouteAttributes { communities, ..good.clone() };
+    announcer.set(&routes(&["203.0.113.1/32"], &bad)).await.unwrap();
+    assert_eq!(connection.next_real().await, Some((2, hex::decode("000520cb0071010000").unwrap())));
+    let changes = announcer.set(&routes(&["203.0.113.1/32"], &bad)).await.unwrap();
+    assert!(changes.diagnoses.values().any(|why| why.contains("no neighbour can be told")), "{changes:?}");
+    assert!(announcer.current().await.unwrap().is_empty(), "nobody has it");
+    // What was never said is not taken back: the next thing said is another route.
+    announcer.set(&routes(&["203.0.113.2/32"], &good)).await.unwrap();
+    let (_, body) = connection.next_real().await.unwrap();
+    assert_eq!((&body[..2], hosts_announced(&body)), (&[0, 0][..], 1));
+}
+
+#[tokio::test]
 async fn a_hundred_thousand_prefixes_arrive_in_full_messages() {
     let fake = Fake::new().await;
     let mut announcer = start(fake.settings());

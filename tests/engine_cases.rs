@@ -478,6 +478,38 @@ fn a_restarted_agent_goes_on_with_what_was_under_way() {
     assert_eq!(pair.half(Side::Active).site.database.role, Role::Standby);
 }
 
+/// Found by the kill matrix: an agent that obeyed an order before its first look at the database did not know its own
+/// timeline, and the gate took that for consent to delete a copy that had diverged.
+#[test]
+fn an_order_before_the_first_look_at_the_database_deletes_no_diverged_copy() {
+    let mut pair = quiet_pair();
+    to(&mut pair, Transition::GolddrPrimary, "golddr-primary");
+    let now = pair.now;
+    let half = pair.half_mut(Side::Passive);
+    let (settings, saved) = (half.engine.policy().clone(), half.engine.state().durable());
+    half.engine = Engine::restore(settings, saved.after_restart(now));
+    let order = PeerMessage::TransitionTo {
+        state: "active-passive-force".to_owned(),
+        generation: Some(Generation(9)),
+        accept_data_loss: None,
+    };
+    // The record is read and the order is there; nobody has looked at the database.
+    let record = pair.half(Side::Passive).site.record_seen();
+    pair.inject(Side::Passive, Event::Record(record));
+    pair.inject(Side::Passive, Event::PeerMessage { id: None, message: order, authenticated: true });
+    pair.ask(Side::Active, Transition::ActivePassiveForce);
+    pair.run(45);
+    let begun = pair.half(Side::Passive).engine.state().run.as_ref().expect("the order is obeyed");
+    assert_eq!(begun.timeline_before, None, "nobody has looked yet");
+    pair.run(10 * MINUTE);
+    assert!(pair.half(Side::Active).site.is_writable());
+    let passive = pair.half(Side::Passive);
+    assert_eq!(passive.site.database.volumes, 3, "{:?}", passive.site.asked);
+    assert!(!passive.site.asked.iter().any(|asked| asked.starts_with("delete")), "{:?}", passive.site.asked);
+    let halted = passive.engine.state().run.as_ref().and_then(|run| run.halted.clone());
+    assert!(halted.is_some_and(|halt| halt.reason.contains("timeline")), "{:?}", passive.engine.state().run);
+}
+
 #[test]
 fn a_rebuild_that_only_the_record_remembers_is_finished() {
     let mut pair = quiet_pair();

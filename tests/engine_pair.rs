@@ -305,6 +305,19 @@ fn a_failed_pipeline_is_tried_again_and_then_declared_failed() {
 }
 
 #[test]
+fn a_further_try_that_cannot_be_started_counts_as_failed_and_has_an_end() {
+    let mut pair = quiet_pair();
+    pair.half_mut(Side::Passive).site.failing_runs = 100;
+    pair.ask(Side::Active, Transition::GolddrPrimary);
+    assert!(pair.run_until(MINUTE, |pair| pair.half(Side::Passive).site.runs == 1));
+    let faults = &mut pair.half_mut(Side::Passive).site.faults;
+    faults.insert("start the deployment pipeline".to_owned(), u32::MAX);
+    pair.run(30 * MINUTE);
+    let declared = |note: &Note| matches!(note, Note::Pipeline { declared_failed: true, .. });
+    assert!(pair.half(Side::Passive).notes.iter().any(|(_, note)| declared(note)), "people are told");
+}
+
+#[test]
 fn a_record_with_unknown_words_is_refused_and_left_alone() {
     let mut pair = quiet_pair();
     pair.edit_record(Side::Active, "transition", "golddr-primry");

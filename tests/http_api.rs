@@ -8,10 +8,12 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
 use switchover_agent::bus::Bus;
-use switchover_agent::config::Secret;
+use switchover_agent::config::{Reader, Secret};
 use switchover_agent::http::{self, Auth, HttpState, OperatorDesk, Ready, TokenReviewer};
+use switchover_agent::journal::{Journal, RealDisk};
 use switchover_agent::model::{Event, OperatorRequest, Transition};
 use switchover_agent::tasks::TaskName;
+use switchover_agent::tasks::diary::Diary;
 use switchover_agent::tasks::supervisor::{Heartbeat, TaskState, TaskStatus, TaskTable};
 use switchover_agent::telemetry::Metrics;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -32,14 +34,26 @@ struct Agent {
     server: tokio::task::JoinHandle<std::io::Result<()>>,
 }
 
+/// A diary with a journal in memory.
+async fn diary() -> Arc<Diary> {
+    let env = BTreeMap::from([("JOURNAL".to_owned(), "memory".to_owned())]);
+    let settings = switchover_agent::config::journal::read(&mut Reader::new(&env), false);
+    let (journal, _) = Journal::open(&settings, None, Box::new(RealDisk)).await.unwrap();
+    Arc::new(Diary::new(journal, None))
+}
+
 async fn agent(auth: Auth) -> Agent {
+    agent_with(auth, Ready::new(true)).await
+}
+
+async fn agent_with(auth: Auth, ready: Ready) -> Agent {
     let (bus, events) = Bus::new();
     let registry = Arc::new(prometheus::Registry::new());
     let metrics = Metrics::new(&registry);
     metrics.set_release("000000-dev");
     let (snapshot, tasks, record) =
         (watch::Sender::new(json!({})), watch::Sender::new(TaskTable::new()), watch::Sender::new(None));
-    let (desk, ready) = (OperatorDesk::new(bus), Arc::new(Ready::new(true)));
+    let (desk, ready) = (OperatorDesk::new(bus), Arc::new(ready));
     let state = HttpState {
         snapshot: snapshot.subscribe(),
         tasks: tasks.subscribe(),
@@ -49,6 +63,7 @@ async fn agent(auth: Auth) -> Agent {
         auth,
         record: record.subscribe(),
         ready: Arc::clone(&ready),
+        diary: diary().await,
     };
     let listener = http::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
     let base = format!("http://{}", listener.local_addr().unwrap());
@@ -332,4 +347,16 @@ async fn an_address_in_use_is_named_in_the_error() {
     let first = http::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
     let error = http::bind(first.local_addr().unwrap()).await.unwrap_err().to_string();
     assert!(error.contains("HTTP_LISTEN=127.0.0.1:"), "{error}");
+}
+
+/// Beside the engine a load balancer's trouble is shown and holds nothing back: the peer link needs the Service.
+#[tokio::test]
+async fn geo_sync_holds_back_readiness_only_where_it_is_alone() {
+    for (alone, status) in [(true, 503), (false, 200)] {
+        let health = Arc::new(switchover_agent::tasks::geo_sync::GeoHealth::default());
+        let agent = agent_with(token(), Ready::new(false).with_geo(Some(health), alone)).await;
+        let (answered, body) = get(&agent, "/ready").await;
+        let body: Value = serde_json::from_str(&body).unwrap();
+        assert_eq!((answered, &body["ready"], &body["geo_sync"]), (status, &json!(!alone), &json!(false)));
+    }
 }

@@ -16,6 +16,8 @@ mod golden;
 mod http;
 #[path = "lab_agents/link.rs"]
 mod link;
+#[path = "lab_agents/once.rs"]
+mod once;
 #[path = "lab_agents/pipeline.rs"]
 mod pipeline;
 mod predecessor;

@@ -112,6 +112,35 @@ fn the_unit_is_supervised_and_reloads_by_hup() {
     }
 }
 
+#[test]
+fn the_anycast_unit_does_not_try_a_bad_file_again_and_its_grace_covers_the_drain() {
+    let text = file("systemd/switchover-anycast.service");
+    for line in [
+        "Type=notify",
+        "WatchdogSec=30",
+        "ExecReload=/bin/kill -HUP $MAINPID",
+        "RestartPreventExitStatus=65 66 74 78",
+        "RuntimeDirectory=anycastd",
+    ] {
+        assert!(text.lines().any(|l| l == line), "the unit lacks {line}");
+    }
+    let values = yaml("helm/switchover-agent/values.yaml");
+    all_known("values.yaml", &keys(&values["anycast"]["env"]));
+    let everything = yaml("helm/switchover-agent/ci/everything.yaml");
+    let example = file("docs/examples/anycast.yaml");
+    for text in [everything["anycast"]["config"].as_str().expect("a file"), example.as_str()] {
+        let config = switchover_agent::config::anycast::parse(text).unwrap_or_else(|error| panic!("{error}"));
+        let longest = config.services.iter().map(|service| service.drain_delay).max().unwrap_or_default();
+        let grace = values["anycast"]["terminationGracePeriodSeconds"].as_u64().expect("seconds");
+        let needed = config.shutdown.drain_delay.max(longest) + config.shutdown.limit;
+        assert!(needed.as_secs() < grace, "{needed:?}");
+    }
+    switchover_agent::config::anycast::parse(&file("docs/examples/anycast.toml"))
+        .unwrap_or_else(|error| panic!("{error}"));
+    let compose = yaml("docker-compose.yml");
+    assert_eq!(compose["services"]["anycast"]["profiles"], serde_json::json!(["anycast"]));
+}
+
 /// The documents of the chart with these values; `None` where helm is not there (`make chart` fetches it).
 fn rendered(values: &str) -> Option<Vec<Value>> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -185,7 +214,7 @@ fn a_geo_release_has_its_rights_its_token_and_nothing_of_the_engine() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// `1e10...` and sixteen digits and more are numbers to YAML; the identifier would arrive mangled.
+/// `1e10...` and digits alone are numbers to YAML; the identifier would arrive mangled.
 #[test]
 fn an_identifier_without_quotes_is_refused_by_the_chart() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -195,14 +224,7 @@ fn an_identifier_without_quotes_is_refused_by_the_chart() {
         return;
     }
     let output = std::process::Command::new(helm)
-        .args([
-            "template",
-            "agent",
-            "--kube-version",
-            "1.35.0",
-            "--set",
-            "geo.env.CF_ZONE_ID=12345678901234567890",
-        ])
+        .args(["template", "agent", "--kube-version", "1.35.0", "--set", "geo.env.CF_ZONE_ID=1234567890"])
         .args(["-f"])
         .arg(root.join("helm/switchover-agent/ci/geo.yaml"))
         .arg(root.join("helm/switchover-agent"))

@@ -1,6 +1,6 @@
 //! Any bytes as BFD control packets to one session.
 //!
-//! `RUSTC_BOOTSTRAP=1 cargo fuzz run bfd_packet -- -max_total_time=600`
+//! `TARGETS=bfd_packet scripts/fuzz.sh`
 #![no_main]
 
 use std::time::{Duration, Instant};

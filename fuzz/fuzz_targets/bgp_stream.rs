@@ -1,6 +1,6 @@
 //! Any bytes as a BGP stream: cut into messages, judged, and fed to a session's machine in every state.
 //!
-//! `RUSTC_BOOTSTRAP=1 cargo fuzz run bgp_stream -- -max_total_time=600`
+//! `TARGETS=bgp_stream scripts/fuzz.sh`
 #![no_main]
 
 use bytes::BytesMut;

@@ -36,6 +36,12 @@ impl TektonError {
             Self::NotIdentifiable { .. } => FailureKind::Permanent,
         }
     }
+
+    /// Whether the listener itself said no, so that no run has begun. An answer that never came, and one that a
+    /// proxy may have written (5xx), prove nothing.
+    pub fn is_surely_not_started(&self) -> bool {
+        matches!(self, Self::Http(HttpError::Status { status: 300..=499, .. } | HttpError::Client { .. }))
+    }
 }
 
 /// The push event as the listener's interceptor and bindings read it; order of keys as the predecessor sent it.
@@ -72,6 +78,7 @@ pub struct Tekton {
     url: String,
     body: Vec<u8>,
     secret: Secret,
+    settle: Duration,
 }
 
 impl Tekton {
@@ -79,14 +86,26 @@ impl Tekton {
     pub fn new(settings: &TektonSettings) -> Result<Self, TektonError> {
         let client = http_client::client(&settings.url, Duration::from_millis(settings.timeout_ms))
             .map_err(TektonError::Http)?;
-        Ok(Self { client, url: settings.url.clone(), body: body(settings), secret: settings.secret.clone() })
+        Ok(Self {
+            client,
+            url: settings.url.clone(),
+            body: body(settings),
+            secret: settings.secret.clone(),
+            settle: Duration::from_millis(settings.settle_ms),
+        })
     }
 
-    /// Starts a run and gives its event id. Not idempotent: each success is one run.
+    /// How long after a trigger its run may still appear: the listener answers before it makes the run.
+    pub fn settle_time(&self) -> Duration {
+        self.settle
+    }
+
+    /// Starts a run and gives its event id. Not idempotent: each success is one run. `delivery` is our own id of the
+    /// request; a binding may copy it to the run (`$(header.X-GitHub-Delivery)`), which makes the run recognisable
+    /// even when this answer is lost.
     ///
-    /// A time-out counts as transient although the listener may have heard us: a deployment run twice is harmless,
-    /// one never run is not.
-    pub async fn trigger(&self) -> Result<String, TektonError> {
+    /// A time-out counts as transient although the listener may have heard us; whoever tries again looks first.
+    pub async fn trigger(&self, delivery: &str) -> Result<String, TektonError> {
         let key = self.secret.expose().as_bytes();
         let request = self
             .client
@@ -94,6 +113,7 @@ impl Tekton {
             .header("Accept", "application/json")
             .header("Content-Type", "application/json")
             .header("X-GitHub-Event", "push")
+            .header("X-GitHub-Delivery", delivery)
             .header("X-Hub-Signature", signature_sha1(key, &self.body))
             .header("X-Hub-Signature-256", signature_sha256(key, &self.body))
             .body(self.body.clone());
@@ -165,6 +185,7 @@ mod tests {
             git_ref: "refs/heads/main".to_owned(),
             secret: Secret::new(""),
             timeout_ms: 1,
+            settle_ms: 1,
         };
         let want = r#"{"ref":"refs/heads/main","repository":{"name":"","clone_url":"https://example.org/r.git"},"head_commit":{"id":"","message":"","author":{"username":"switchover_agent"}}}"#;
         assert_eq!(String::from_utf8(body(&settings)).unwrap(), want);

@@ -36,6 +36,7 @@ struct Memory {
     calls: VecDeque<Call>,
     sets: u64,
     fail_next: u32,
+    hang_next: bool,
 }
 
 /// The view from outside on what a [`Recorder`] holds. Clones see the same memory.
@@ -72,6 +73,11 @@ impl Recording {
     /// Lets the next `count` calls of `set` fail.
     pub fn fail_next(&self, count: u32) {
         self.with(|memory| memory.fail_next = count);
+    }
+
+    /// Lets the next call of `set` never end.
+    pub fn hang_next(&self) {
+        self.with(|memory| memory.hang_next = true);
     }
 
     /// Puts a route there as a crashed process would have left it.
@@ -141,6 +147,13 @@ impl Announcer for Recorder {
         &'a mut self,
         desired: &'a BTreeMap<PrefixKey, RouteAttributes>,
     ) -> Pin<Box<dyn Future<Output = Result<Changes, AnnounceError>> + Send + 'a>> {
+        let hangs = self.recording.with(|memory| {
+            memory.sets += u64::from(memory.hang_next);
+            std::mem::take(&mut memory.hang_next)
+        });
+        if hangs {
+            return Box::pin(std::future::pending());
+        }
         Box::pin(std::future::ready(self.recording.with(|memory| memory.set(desired))))
     }
 

@@ -108,11 +108,22 @@ fn diagnoses(
     neighbours: &[NeighbourStatus],
     desired: &BTreeMap<PrefixKey, RouteAttributes>,
 ) -> BTreeMap<PrefixKey, String> {
-    let up: Vec<_> = neighbours.iter().filter_map(|n| n.negotiated.as_ref()).collect();
-    let reached = |key: &PrefixKey| up.iter().any(|n| n.families.contains(&family_of(&key.prefix)));
-    let why =
-        if up.is_empty() { "no neighbour has a session" } else { "no neighbour takes this address family" };
-    desired.keys().filter(|key| !reached(key)).map(|key| (key.clone(), why.to_owned())).collect()
+    let up: Vec<_> = neighbours.iter().filter_map(|n| Some((n.negotiated.as_ref()?, &n.refused))).collect();
+    let wrong = |key: &PrefixKey| {
+        let takers = || up.iter().filter(|(n, _)| n.families.contains(&family_of(&key.prefix)));
+        if takers().any(|(_, refused)| !refused.contains(&key.prefix)) {
+            None
+        } else if up.is_empty() {
+            Some("no neighbour has a session")
+        } else if takers().next().is_none() {
+            Some("no neighbour takes this address family")
+        } else {
+            Some(
+                "no neighbour can be told: no usable next hop, or attributes that do not fit; the log says which",
+            )
+        }
+    };
+    desired.keys().filter_map(|key| Some((key.clone(), wrong(key)?.to_owned()))).collect()
 }
 
 impl Announcer for SpeakerAnnouncer {

@@ -107,6 +107,7 @@ fn down(status: &mut NeighbourStatus, reason: String, flap: bool) {
     status.established_at_ms = None;
     status.negotiated = None;
     status.table = None;
+    status.refused = Arc::default();
     status.last_error = Some(reason);
     status.flaps += u64::from(flap);
 }

@@ -36,7 +36,7 @@ pub struct Packer {
     waiting: std::vec::IntoIter<(RouteAttributes, Vec<IpNet>)>,
     group: Option<Group>,
     /// Prefixes that could not be said, with why, since the last look.
-    refused: Vec<(usize, AttributeError)>,
+    refused: Vec<(Vec<IpNet>, AttributeError)>,
 }
 
 /// Prefixes of one family that share attributes.
@@ -148,8 +148,8 @@ impl Packer {
         }
     }
 
-    /// What could not be said since the last call: how many prefixes, and why.
-    pub fn take_refused(&mut self) -> Vec<(usize, AttributeError)> {
+    /// What could not be said since the last call: which prefixes, and why.
+    pub fn take_refused(&mut self) -> Vec<(Vec<IpNet>, AttributeError)> {
         std::mem::take(&mut self.refused)
     }
 
@@ -167,7 +167,7 @@ impl Packer {
                 self.group = Some(Group { encoded, family, prefixes, rest });
             }
             Err(error) => {
-                self.refused.push((same.len(), error));
+                self.refused.push((same, error));
                 if let Some((attributes, prefixes)) = rest {
                     self.open(view, attributes, prefixes);
                 }

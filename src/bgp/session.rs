@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use ipnet::IpNet;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
@@ -61,6 +62,8 @@ pub(super) struct Session<'a> {
     out: BytesMut,
     sent: Arc<Table>,
     sending: Option<Sending>,
+    /// Routes of the table on its way that cannot be said.
+    left_out: BTreeSet<IpNet>,
     /// Said, but not yet handed to the kernel.
     unflushed: Option<Arc<Table>>,
     replay: BTreeSet<Family>,
@@ -101,6 +104,7 @@ impl<'a> Session<'a> {
             out: BytesMut::with_capacity(OUT_LIMIT),
             sent: Arc::default(),
             sending: None,
+            left_out: BTreeSet::new(),
             unflushed: None,
             replay: BTreeSet::new(),
             hold: None,

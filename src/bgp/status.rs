@@ -112,8 +112,8 @@ pub struct NeighbourStatus {
     pub last_notification: Option<(u8, u8, bool)>,
     /// Received UPDATEs with an error that RFC 7606 lets us live with.
     pub malformed_updates: u64,
-    /// Prefixes that have no usable next hop or attribute here.
-    pub refused_prefixes: usize,
+    /// Wanted prefixes that this neighbour cannot be told of: no usable next hop, or an attribute that cannot be said.
+    pub refused: Arc<BTreeSet<IpNet>>,
     /// The last NOTIFICATION that came in.
     pub notification_received: Option<Notice>,
     /// The last NOTIFICATION that went out.

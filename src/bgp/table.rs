@@ -4,7 +4,7 @@
 //! remembers the last table that it sent, and what it has to send is the difference to the newest. Intermediate
 //! tables that a slow neighbour never got are skipped, which bounds its output by construction.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
 
@@ -70,6 +70,13 @@ impl Table {
         let groups =
             self.groups.iter().map(|g| RouteAttributes { graceful_shutdown: true, ..g.clone() }).collect();
         Self { generation, groups, routes: self.routes.clone() }
+    }
+
+    /// The same table without some prefixes.
+    pub fn without(&self, prefixes: &BTreeSet<IpNet>) -> Self {
+        let mut rest = self.clone();
+        rest.routes.retain(|(prefix, _)| !prefixes.contains(prefix));
+        rest
     }
 
     /// What to send to somebody who has `sent`, limited to the prefixes that `covers` accepts.

@@ -6,8 +6,12 @@
 
 mod geo;
 mod operate;
+mod past;
 mod plan;
+mod routes;
 mod run;
+mod simulate;
+mod standby;
 mod verify;
 
 use std::collections::BTreeMap;
@@ -24,6 +28,9 @@ use crate::config::{Layered, Problems, ProcessEnv, log};
 #[derive(Debug, Parser)]
 #[command(name = "switchover-agent", version, about)]
 struct Cli {
+    /// Settings from a file of NAME=value lines; what the environment sets already wins
+    #[arg(long, global = true, value_name = "FILE")]
+    env_file: Option<PathBuf>,
     #[command(subcommand)]
     command: Option<Commands>,
 }
@@ -62,6 +69,22 @@ enum Commands {
         #[command(flatten)]
         agent: AgentAddress,
     },
+    /// Print the journal of a running agent or of a directory, and whether its hash chain holds
+    History {
+        /// Directory of a journal in files, instead of a running agent
+        #[arg(long, value_name = "DIR")]
+        journal: Option<PathBuf>,
+        /// Newest entries to print
+        #[arg(long, default_value_t = 200)]
+        limit: usize,
+        #[command(flatten)]
+        agent: AgentAddress,
+    },
+    /// Run a recording (RECORD_EVENTS) through the engine again and compare every action
+    Replay {
+        /// The recording
+        file: PathBuf,
+    },
     /// Two agents and two simulated sites on loopback
     Lab {
         /// Run the three transitions, print a timeline, exit
@@ -70,9 +93,24 @@ enum Commands {
         /// Use free ports instead of 6664 to 6667
         #[arg(long)]
         free_ports: bool,
-        /// Play a built-in story instead, print a timeline, exit: `geo` (four clusters share a load balancer)
+        #[command(flatten)]
+        simulation: simulate::Arguments,
+        /// Play a built-in story instead, print a timeline, exit: `geo` (four clusters share a load balancer) or `routes`
+        /// (two regions, two clouds)
         #[arg(long, conflicts_with_all = ["cycle", "free_ports"])]
         scenario: Option<String>,
+    },
+    /// Steer the routes of Cloud Router and Cloudflare by the health of two regions, and do nothing else
+    Routes {
+        /// Check the settings of this process alone, as check-config does for all
+        #[arg(long, conflicts_with_all = ["once", "dry_run"])]
+        check: bool,
+        /// One cycle, then exit
+        #[arg(long)]
+        once: bool,
+        /// One cycle that says what it would write, and writes nothing
+        #[arg(long)]
+        dry_run: bool,
     },
     /// Publish labelled ingresses as a Cloudflare geo load balancer, and do nothing else
     Geo {
@@ -161,7 +199,15 @@ pub fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fail(&format!("no runtime: {error}")),
     };
-    let env = ProcessEnv;
+    let process = ProcessEnv;
+    let file = match cli.env_file.as_deref().map(routes::env_file).transpose() {
+        Ok(file) => file.unwrap_or_default(),
+        Err(reason) => {
+            fail(&reason);
+            return ExitCode::from(crate::config::EXIT_CONFIG);
+        }
+    };
+    let env = Layered(vec![&process, &file]);
     runtime.block_on(async {
         match cli.command.unwrap_or(Commands::Run { overrides: Overrides::default() }) {
             Commands::Run { overrides } => run::run(&Layered(vec![&overrides.layer(), &env])).await,
@@ -172,7 +218,12 @@ pub fn main() -> ExitCode {
                 operate::transition(&env, &agent.agent, &transition, accept_data_loss).await
             }
             Commands::Status { agent } => operate::status(&agent.agent).await,
+            Commands::Lab { simulation, .. } if simulation.wanted() => simulate::simulate(&simulation),
+            Commands::History { journal: Some(dir), limit, .. } => past::journal(&dir, limit),
+            Commands::History { journal: None, limit, agent } => past::agent(&env, &agent.agent, limit).await,
+            Commands::Replay { file } => past::replay(&file),
             Commands::Lab { scenario: Some(name), .. } => run::scenario(&env, &name).await,
+            Commands::Routes { check, once, dry_run } => routes::routes(&env, check, once, dry_run).await,
             Commands::Lab { cycle, free_ports, .. } => run::lab(&env, cycle, free_ports).await,
             Commands::Geo { dry_run } => geo::geo(&env, dry_run).await,
             Commands::Verify(arguments) => verify::verify(&arguments),
@@ -186,6 +237,17 @@ pub fn main() -> ExitCode {
 #[expect(clippy::print_stdout, reason = "the commands talk to a person on standard output")]
 fn say(text: &str) {
     println!("{text}");
+}
+
+/// Progress for the person at the terminal, beside the result.
+#[expect(clippy::print_stderr, reason = "progress is not the result, so it goes to standard error")]
+fn remark(text: &str) {
+    eprintln!("{text}");
+}
+
+#[expect(clippy::print_stderr, reason = "warnings of commands go to standard error")]
+fn warn(text: &str) {
+    eprintln!("warning: {text}");
 }
 
 #[expect(clippy::print_stderr, reason = "errors of commands go to standard error")]

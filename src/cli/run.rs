@@ -9,7 +9,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use super::{fail, fail_config, say};
+use super::{fail, fail_config, say, standby};
 use crate::agent::Agent;
 use crate::config::{Config, Lookup, log};
 use crate::lab::agents::{Lab, LabSettings};
@@ -24,15 +24,15 @@ use crate::tasks::clock::wall_now;
 use crate::tasks::supervisor::SupervisorEnd;
 
 /// The signals that ask the process to end; they count from the moment this is made.
-struct Ending(Option<(Signal, Signal)>);
+pub(super) struct Ending(Option<(Signal, Signal)>);
 
 impl Ending {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self(signal(SignalKind::terminate()).ok().zip(signal(SignalKind::interrupt()).ok()))
     }
 
     /// Resolves when the process is asked to end.
-    async fn asked(&mut self) {
+    pub(super) async fn asked(&mut self) {
         match &mut self.0 {
             Some((term, int)) => tokio::select! {
                 _ = term.recv() => {}
@@ -86,10 +86,17 @@ pub(super) async fn run(env: &dyn Lookup) -> ExitCode {
         },
         None => None,
     };
+    let mut ending = ending;
+    let turn = match standby::wait_for_turn(&config, listener.as_ref(), ending.asked()).await {
+        Ok(Some(turn)) => turn,
+        Ok(None) => return ExitCode::SUCCESS,
+        Err(error) => return fail(&error),
+    };
     let agent = match Agent::start(config, listener).await {
         Ok(agent) => agent,
         Err(error) => return fail(&error.to_string()),
     };
+    let guard = tokio::spawn(turn.clone().end_when_lost(agent.cancel.clone()));
     if agent.http.port() != 0 {
         tracing::info!(address = %agent.http, "the agent serves http");
     }
@@ -99,10 +106,14 @@ pub(super) async fn run(env: &dyn Lookup) -> ExitCode {
     let reloading = tokio::spawn(reload_on_signal(hangups, agent.anycast.clone()));
     let watchdog = tokio::spawn(feed_watchdog(agent.snapshot.clone(), agent.anycast.clone()));
     let end = agent.wait().await;
+    guard.abort();
+    let lost = turn.is_lost();
+    turn.give_back().await;
     ending.abort();
     reloading.abort();
     watchdog.abort();
     match end {
+        SupervisorEnd::Stopped { .. } if lost => fail("the Lease was lost; another agent may act"),
         SupervisorEnd::Stopped { aborted, failed } => {
             if !aborted.is_empty() {
                 tracing::warn!(?aborted, "tasks did not end in time");
@@ -169,7 +180,8 @@ pub(super) async fn scenario(env: &dyn Lookup, name: &str) -> ExitCode {
     let _guard = lab_logs(env, true);
     match name {
         "geo" => super::geo::lab_scenario().await,
-        other => fail(&format!("--scenario {other}: the built-in scenarios are: geo")),
+        "routes" => super::routes::lab_scenario().await,
+        other => fail(&format!("--scenario {other}: the built-in scenarios are: geo, routes")),
     }
 }
 

@@ -2,12 +2,8 @@
 //!
 //! Owns names, defaults and validation. Contacts nothing. Read by the task `geo_sync`.
 
-mod lease;
-
 use std::collections::BTreeSet;
 use std::time::Duration;
-
-pub use lease::LeaseSettings;
 
 use super::{Reader, Secret};
 use crate::adapters::cloudflare::CloudflareSettings;
@@ -114,7 +110,7 @@ pub struct GeoSettings {
     /// Whether nothing is written.
     pub dry_run: bool,
     /// The Lease; `None` = no election.
-    pub lease: Option<LeaseSettings>,
+    pub lease: Option<super::lease::LeaseSettings>,
     /// First and longest wait of the watch, before jitter.
     pub watch_backoff: (Duration, Duration),
     /// Seed of all jitter; `None` = from the system.
@@ -155,7 +151,7 @@ pub fn read(reader: &mut Reader<'_>) -> GeoSettings {
         verify: seconds(reader, VERIFY, 1.0, 0.0, 30.0),
         grace: seconds(reader, EMPTY_GRACE, 300.0, 0.0, 86_400.0),
         dry_run: reader.flag(DRY_RUN, false),
-        lease: lease::read(reader),
+        lease: super::lease::read_geo(reader),
         watch_backoff: (Duration::from_secs(1), Duration::from_secs(60)),
         seed: None,
         warnings,

@@ -6,15 +6,20 @@
 pub mod anycast;
 pub mod bgp;
 pub mod dns;
+pub mod env_file;
+pub mod faults;
 pub mod geo;
 pub mod http;
 pub mod journal;
 pub mod kube;
+pub mod lease;
 pub mod log;
 pub mod lookup;
 pub mod patroni;
 pub mod peer;
 pub mod portal;
+pub mod recorder;
+pub mod routes;
 pub mod safety;
 pub mod site;
 pub mod tekton;
@@ -41,6 +46,8 @@ pub struct Config {
     pub patroni: patroni::PatroniSettings,
     /// Deployment pipeline.
     pub tekton: tekton::TektonSection,
+    /// The Lease that decides which of several agents acts; `None` = there is one agent.
+    pub lease: Option<lease::LeaseSettings>,
     /// Times and limits of the guards.
     pub safety: SafetyPolicy,
     /// Witness and application.
@@ -51,6 +58,8 @@ pub struct Config {
     pub peer: Option<peer::PeerSettings>,
     /// Geo load balancing; `None` where `geo_sync` does not run.
     pub geo: Option<geo::GeoSettings>,
+    /// Route steering; `None` where `route_watch` does not run.
+    pub routes: Option<routes::RouteSettings>,
     /// Anycast services; `None` where `anycast` does not run.
     pub anycast: Option<anycast::settings::AnycastSettings>,
     /// HTTP interface.
@@ -59,6 +68,10 @@ pub struct Config {
     pub journal: journal::JournalSettings,
     /// Logs.
     pub log: log::LogSettings,
+    /// Recording of events; `None` = nothing is recorded.
+    pub recorder: Option<recorder::RecorderSettings>,
+    /// What is broken on purpose.
+    pub faults: faults::FaultSettings,
 }
 
 /// Exit code for settings that cannot work (`EX_CONFIG` of sysexits).
@@ -111,8 +124,10 @@ impl Config {
             [TaskName::LogicHandler, TaskName::KubeWatch, TaskName::TektonWatch].into_iter().any(on);
         let uses_patroni = on(TaskName::PatroniWorker) || engine;
         let dns = dns::read(&mut reader, on(TaskName::DnsWatch));
+        let kube = kube::read(&mut reader, &site.environment, names_needed);
         let mut config = Self {
-            kube: kube::read(&mut reader, &site.environment, names_needed),
+            lease: lease::read_agent(&mut reader, &site.environment, &kube.health_namespace, engine),
+            kube,
             safety: safety::read(
                 &mut reader,
                 site.automation,
@@ -127,10 +142,13 @@ impl Config {
             portal: portal::read(&mut reader),
             peer: uses_peer.then(|| peer::PeerSettings::read(&mut reader, true, now)),
             geo: on(TaskName::GeoSync).then(|| geo::read(&mut reader)),
+            routes: on(TaskName::RouteWatch).then(|| routes::read(&mut reader, site.side)),
             anycast: None,
             http: http::read(&mut reader, site.tasks.iter().all(|task| *task == TaskName::Anycast)),
             journal: journal::read(&mut reader, engine),
             log: log::read(&mut reader),
+            recorder: recorder::read(&mut reader),
+            faults: faults::read(&mut reader),
             site,
         };
         let path = source.as_ref().map(|source| source.path.clone()).unwrap_or_default();
@@ -196,7 +214,7 @@ impl Config {
             }),
             release: self.kube.namespace.clone(),
             portal: self.portal.is_some(),
-            routes: false,
+            routes: self.routes.is_some(),
             promote_first: self.site.promote_first,
             fence_old_primary: self.site.fence_old_primary,
             health_replicas: self.site.health_replicas,
@@ -218,8 +236,9 @@ impl Config {
                 .to_owned()
         });
         let geo = self.geo.iter().flat_map(|geo| geo.warnings.clone());
+        let routes = self.routes.iter().flat_map(|routes| routes.warnings.clone());
         let own = self.site.warnings.iter().chain(&self.tekton.warnings).cloned();
-        own.chain(peer).chain(geo).chain(alone).collect()
+        own.chain(peer).chain(geo).chain(routes).chain(alone).collect()
     }
 }
 

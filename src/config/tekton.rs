@@ -14,6 +14,8 @@ pub const TEKTON_GITHUB_REF: &str = "TEKTON_GITHUB_REF";
 pub const TEKTON_HMAC_SECRET: &str = "TEKTON_HMAC_SECRET";
 /// Seconds the listener may take to answer.
 pub const TEKTON_TIMEOUT_SECONDS: &str = "TEKTON_TIMEOUT_SECONDS";
+/// Seconds for which the run of a trigger whose answer was lost is waited for before it is triggered again.
+pub const TEKTON_SETTLE_SECONDS: &str = "TEKTON_SETTLE_SECONDS";
 /// Seconds between a failed run and the next try.
 pub const PIPELINE_RETRY_INTERVAL_SECONDS: &str = "PIPELINE_RETRY_INTERVAL_SECONDS";
 /// Seconds one run may take before it is cancelled.
@@ -36,6 +38,8 @@ pub struct TektonSettings {
     pub secret: Secret,
     /// Milliseconds the listener may take.
     pub timeout_ms: u64,
+    /// Milliseconds after a trigger in which its run may still appear.
+    pub settle_ms: u64,
 }
 
 /// How runs are followed and tried again.
@@ -76,6 +80,7 @@ fn trigger(reader: &mut Reader<'_>, warnings: &mut Vec<String>) -> Option<Tekton
     let git_ref =
         reader.required(TEKTON_GITHUB_REF, "the ref that the pipeline deploys, such as refs/heads/main");
     let timeout_ms = reader.seconds(TEKTON_TIMEOUT_SECONDS, 10_000, 0.1, 300.0);
+    let settle_ms = reader.seconds(TEKTON_SETTLE_SECONDS, 5_000, 0.0, 10.0);
     let given = reader.present(TEKTON_HMAC_SECRET) || reader.present(&format!("{TEKTON_HMAC_SECRET}_FILE"));
     let secret = reader.secret(TEKTON_HMAC_SECRET);
     if !given {
@@ -87,7 +92,7 @@ fn trigger(reader: &mut Reader<'_>, warnings: &mut Vec<String>) -> Option<Tekton
             "{TEKTON_HMAC_SECRET} is empty: anyone who reaches the listener can start pipelines"
         ));
     }
-    url.map(|_| TektonSettings { url: text, repository, git_ref, secret, timeout_ms })
+    url.map(|_| TektonSettings { url: text, repository, git_ref, secret, timeout_ms, settle_ms })
 }
 
 fn pipeline(reader: &mut Reader<'_>) -> PipelineLimits {

@@ -1,15 +1,17 @@
-//! Requests that change nothing: probes, metrics, status, the record. Open to everybody who reaches the port.
+//! Requests that change nothing: probes, metrics, status, the record, open to everybody who reaches the port; and the
+//! journal, which is not.
 
 use std::any::Any;
 use std::sync::atomic::Ordering;
 
 use axum::Json;
-use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::extract::{Query, State};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
 use super::HttpState;
+use crate::journal::story;
 use crate::tasks::supervisor::TaskStatus;
 use crate::telemetry::metrics::render;
 
@@ -90,6 +92,37 @@ pub(super) async fn configmap(State(state): State<HttpState>) -> Response {
             Json(json!({"data": data, "other": phase})).into_response()
         }
         None => detail(StatusCode::SERVICE_UNAVAILABLE, "the record was not read yet"),
+    }
+}
+
+/// What `/history` takes.
+#[derive(serde::Deserialize)]
+pub(super) struct HistoryQuery {
+    #[serde(default = "newest")]
+    limit: usize,
+}
+
+/// Entries that are shown where nobody says how many.
+fn newest() -> usize {
+    200
+}
+
+/// The journal for people. It names people and their reasons, so it needs the token.
+pub(super) async fn history(
+    State(state): State<HttpState>,
+    Query(query): Query<HistoryQuery>,
+    headers: HeaderMap,
+) -> Response {
+    if let Err(refusal) = state.auth.check(&headers, "/history", &state.metrics).await {
+        return *refusal;
+    }
+    match state.diary.look().await {
+        Ok(recovered) => {
+            let mut text = story::tell(&recovered, query.limit).join("\n");
+            text.push('\n');
+            ([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], text).into_response()
+        }
+        Err(error) => detail(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()),
     }
 }
 

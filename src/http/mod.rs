@@ -6,6 +6,7 @@
 //! | GET `/ready` | whether the record was read once and the agent is not stopping (and, where `geo_sync` runs without the engine, it saw both sides once) | 200, else 503 |
 //! | GET `/metrics` | Prometheus text 0.0.4 | 200 |
 //! | GET `/status` | the engine's snapshot | 200 |
+//! | GET `/history?limit=N` | the journal's newest entries and whether its hash chain holds; needs the token | 200 text, else 503 |
 //! | GET `/configmap` | the record's data | 200 `{"data":{...},"other":"<last_stable_state>"}`, else 503 |
 //! | PUT, POST `/phase/transition-to-<name>` | asks for a transition; body `{"accept_data_loss":"reason"}` or none | 202, else 409 |
 //! | PUT, POST `/maintenance/on`, `/maintenance/off` | the maintenance page | 200 `{"maintenance":true\|false}`, else 409 |
@@ -41,6 +42,7 @@ use tower_http::timeout::TimeoutLayer;
 pub use auth::{Auth, TokenReviewer};
 pub use desk::{Answer, DeskError, OperatorDesk};
 
+use crate::tasks::diary::Diary;
 use crate::tasks::geo_sync::GeoHealth;
 use crate::tasks::supervisor::TaskTable;
 use crate::telemetry::Metrics;
@@ -102,6 +104,8 @@ pub struct HttpState {
     pub record: watch::Receiver<Option<BTreeMap<String, String>>>,
     /// Readiness.
     pub ready: Arc<Ready>,
+    /// The journal, for `GET /history`.
+    pub diary: Arc<Diary>,
 }
 
 /// Binds the address.
@@ -122,6 +126,7 @@ pub fn router(state: HttpState) -> Router {
         .route("/metrics", get(look::metrics))
         .route("/status", get(look::status))
         .route("/configmap", get(look::configmap))
+        .route("/history", get(look::history))
         .route("/phase/{name}", put(operate::phase).post(operate::phase));
     for path in operate::PATHS {
         router = router.route(path, put(operate::action).post(operate::action));

@@ -26,7 +26,7 @@ const DAMAGED_BYTES: usize = 64 * 1024;
 const PLACE: &str = "configmap";
 
 /// A ConfigMap as read.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct StoredMap {
     /// `data`.
     pub data: BTreeMap<String, String>,
@@ -163,6 +163,16 @@ fn head_text(first: u64, head: &Head) -> String {
 }
 
 impl ConfigMapJournal {
+    pub(super) async fn look(&self) -> Result<Recovered, JournalError> {
+        let stored = tokio::time::timeout(APPEND_LIMIT, self.store.get()).await;
+        let reason = match stored {
+            Ok(Ok(stored)) => return Ok(read(&stored.unwrap_or_default().data)),
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "no answer within the bound".to_owned(),
+        };
+        Err(JournalError::Open { place: PLACE.to_owned(), reason })
+    }
+
     pub(super) fn status(&self) -> JournalStatus {
         JournalStatus { degraded: self.degraded, buffered: self.waiting, lost: self.lost }
     }

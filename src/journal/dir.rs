@@ -36,12 +36,23 @@ pub(super) fn list(dir: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
 
 /// Reads and checks all files; a torn last line is moved to a side file.
 pub(super) fn read_dir(dir: &Path) -> io::Result<Found> {
+    read(dir, true)
+}
+
+/// Reads and checks all files and touches nothing: for a look while the owner may be writing.
+pub(super) fn look(dir: &Path) -> io::Result<Recovered> {
+    read(dir, false).map(|found| found.recovered)
+}
+
+fn read(dir: &Path, owned: bool) -> io::Result<Found> {
     let known = read_head(&dir.join("head"))?;
     let mut files = list(dir)?;
     if let Some((first, _)) = known {
         // a rotation was interrupted after `head` had given these up
         for (_, path) in files.extract_if(.., |(start, _)| *start < first) {
-            fs::remove_file(path)?;
+            if owned {
+                fs::remove_file(path)?;
+            }
         }
     }
     let mut found = Found {
@@ -69,9 +80,12 @@ pub(super) fn read_dir(dir: &Path) -> io::Result<Found> {
             } else if known.as_ref().is_some_and(|(_, head)| head.seq > found.head.seq) {
                 found.recovered.damage =
                     Some(altered("the last line is damaged, and it had been written whole"));
-            } else {
+            } else if owned {
                 found.recovered.torn =
                     Some(cut_torn(&path, &bytes, scanned.end_of_lines, found.head.seq + 1)?);
+            } else {
+                let bytes = bytes.len() - scanned.end_of_lines;
+                found.recovered.torn = Some(Torn { moved_to: path.clone(), bytes });
             }
         }
         if found.recovered.damage.is_some() {

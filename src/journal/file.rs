@@ -17,7 +17,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::chain::{self, Head};
-use super::dir::{HEAD_BYTES, head_record, list, read_dir, read_head};
+use super::dir::{self, HEAD_BYTES, head_record, list, read_dir, read_head};
 use super::{Entry, EntryKind, Journal, JournalError, JournalStatus, RING, Recovered};
 use crate::config::journal::{JournalBackend, JournalSettings, OnDamage};
 
@@ -27,12 +27,17 @@ pub const APPEND_LIMIT: Duration = Duration::from_secs(2);
 const RETRY: Duration = Duration::from_secs(1);
 
 /// The calls that can fail for want of space; the simulator and the tests put a full disk here.
-pub trait Disk: Send {
+pub trait Disk: Send + Sync {
     /// Writes all bytes at the end of the file and makes them durable.
     ///
     /// # Errors
     /// As the operating system says; some of the bytes may have been written.
     fn append(&mut self, file: &mut File, bytes: &[u8]) -> io::Result<()>;
+
+    /// How long a write takes now; only a simulated disk is slow on purpose.
+    fn delay(&self) -> Duration {
+        Duration::ZERO
+    }
 }
 
 /// The operating system's files.
@@ -77,6 +82,10 @@ impl FileJournal {
         }
     }
 
+    pub(super) fn dir(&self) -> PathBuf {
+        PathBuf::from(&self.place)
+    }
+
     pub(super) fn status(&self) -> JournalStatus {
         *self.status.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -93,6 +102,16 @@ impl Drop for FileJournal {
             }
         }
     }
+}
+
+/// Reads a journal directory without touching it. While its owner writes, the end may be unfinished: [`Recovered::torn`]
+/// then names it and nothing was moved. Blocking.
+///
+/// # Errors
+/// [`JournalError::Open`] where it cannot be read.
+pub fn look(dir: &Path) -> Result<Recovered, JournalError> {
+    dir::look(dir)
+        .map_err(|error| JournalError::Open { place: dir.display().to_string(), reason: error.to_string() })
 }
 
 /// Keeps every other agent out of the directory.
@@ -113,6 +132,26 @@ fn lock(dir: &Path) -> Result<nix::fcntl::Flock<File>, JournalError> {
 /// # Errors
 /// [`JournalError::Locked`], [`JournalError::Open`].
 pub fn open(settings: &JournalSettings, disk: Box<dyn Disk>) -> Result<(Journal, Recovered), JournalError> {
+    let (writer, recovered) = match prepare(settings, disk)? {
+        (Some(writer), recovered) => (writer, recovered),
+        (None, recovered) => return Ok((Journal::stand_in(), recovered)),
+    };
+    let place = writer.dir.display().to_string();
+    let status = Arc::new(Mutex::new(JournalStatus::default()));
+    // as many jobs may wait as entries: a hanging disk costs bounded memory
+    let (jobs, queue) = mpsc::sync_channel(RING);
+    let shared = Arc::clone(&status);
+    let thread = std::thread::Builder::new()
+        .name("journal".to_owned())
+        .spawn(move || writer.run(&queue, &shared))
+        .map_err(|error| JournalError::Open { place: place.clone(), reason: error.to_string() })?;
+    Ok((Journal::File(FileJournal { place, jobs: Some(jobs), thread: Some(thread), status }), recovered))
+}
+
+/// A directory that is open and checked; no writer where it is damaged and must stay as it is.
+pub(super) type Prepared = (Option<Writer>, Recovered);
+
+pub(super) fn prepare(settings: &JournalSettings, disk: Box<dyn Disk>) -> Result<Prepared, JournalError> {
     let JournalBackend::File(dir) = &settings.backend else {
         return Err(JournalError::Open {
             place: "files".into(),
@@ -127,7 +166,7 @@ pub fn open(settings: &JournalSettings, disk: Box<dyn Disk>) -> Result<(Journal,
     let mut set_aside = None;
     if let Some(damage) = &found.recovered.damage {
         if settings.on_damage == OnDamage::Halt {
-            return Ok((Journal::stand_in(), found.recovered));
+            return Ok((None, found.recovered));
         }
         for (_, path) in list(dir).map_err(failed)? {
             fs::rename(&path, path.with_extension("jsonl.damaged")).map_err(failed)?;
@@ -166,23 +205,12 @@ pub fn open(settings: &JournalSettings, disk: Box<dyn Disk>) -> Result<(Journal,
         let (wall_ms, generation) = last.map_or((0, Default::default()), |e| (e.wall_ms, e.generation));
         writer.ring.push_back(Entry { wall_ms, generation, kind });
     }
-    let status = Arc::new(Mutex::new(JournalStatus::default()));
-    // as many jobs may wait as entries: a hanging disk costs bounded memory
-    let (jobs, queue) = mpsc::sync_channel(RING);
-    let shared = Arc::clone(&status);
-    let thread = std::thread::Builder::new()
-        .name("journal".to_owned())
-        .spawn(move || writer.run(&queue, &shared))
-        .map_err(failed)?;
-    Ok((
-        Journal::File(FileJournal { place, jobs: Some(jobs), thread: Some(thread), status }),
-        found.recovered,
-    ))
+    Ok((Some(writer), found.recovered))
 }
 
-struct Writer {
-    dir: PathBuf,
-    disk: Box<dyn Disk>,
+pub(super) struct Writer {
+    pub(super) dir: PathBuf,
+    pub(super) disk: Box<dyn Disk>,
     _lock: nix::fcntl::Flock<File>,
     file: Option<File>,
     good_bytes: u64,
@@ -192,8 +220,8 @@ struct Writer {
     first: u64,
     bound: u64,
     keep: usize,
-    ring: VecDeque<Entry>,
-    lost: u64,
+    pub(super) ring: VecDeque<Entry>,
+    pub(super) lost: u64,
     lost_told: u64,
     last_state: Option<Entry>,
 }
@@ -233,7 +261,7 @@ impl Writer {
         let _ = self.flush();
     }
 
-    fn enqueue(&mut self, entries: Vec<Entry>) {
+    pub(super) fn enqueue(&mut self, entries: Vec<Entry>) {
         for entry in entries {
             if self.ring.len() >= RING {
                 self.ring.pop_front();
@@ -244,7 +272,7 @@ impl Writer {
     }
 
     /// Writes everything that waits; on failure the file is cut back to its last good line and all keeps waiting.
-    fn flush(&mut self) -> io::Result<()> {
+    pub(super) fn flush(&mut self) -> io::Result<()> {
         if self.ring.is_empty() {
             return Ok(());
         }

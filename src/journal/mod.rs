@@ -6,11 +6,14 @@
 //!
 //! The chain proves accidental damage and careless edits. Who can rewrite every file can also rewrite the chain.
 
+pub mod broken_disk;
 pub mod chain;
 pub mod configmap;
 mod dir;
 pub mod file;
+pub mod inline;
 mod scan;
+pub mod story;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,7 +21,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde::{Deserialize, Serialize};
 
 use crate::config::journal::{JournalBackend, JournalSettings};
-use crate::model::{ActionId, Effect, Generation, Note, Outcome};
+use crate::model::{ActionId, Aim, Effect, Generation, Note, Outcome};
 use chain::Head;
 pub use configmap::{ConfigMapJournal, ConfigMapStore, StoreError, StoredMap};
 pub use file::{Disk, FileJournal, RealDisk};
@@ -39,6 +42,15 @@ pub enum EntryKind {
         action_id: ActionId,
         /// The effect.
         effect: Effect,
+    },
+    /// What a once-only action is aimed at, as the world was just before it.
+    Aim {
+        /// Step that asks.
+        step: String,
+        /// Number of the action.
+        action_id: ActionId,
+        /// The facts.
+        aim: Aim,
     },
     /// The action ended.
     Outcome {
@@ -238,12 +250,15 @@ pub enum Journal {
     Memory(MemoryJournal),
     /// In files.
     File(FileJournal),
+    /// In files, written by the caller itself: virtual time knows no threads.
+    Inline(Box<inline::InlineJournal>),
     /// In a ConfigMap.
     ConfigMap(Box<ConfigMapJournal>),
 }
 
 impl Journal {
-    /// Opens the journal that the settings name and reads it. `store` is needed for the ConfigMap backend.
+    /// Opens the journal that the settings name and reads it. `store` is needed for the ConfigMap backend, `disk` for
+    /// files.
     ///
     /// A damaged journal is not an error here: it is in [`Recovered::damage`]. With `JOURNAL_ON_DAMAGE=halt` it
     /// stays untouched and the returned journal is a degraded one in memory; with `continue` it is set aside.
@@ -253,14 +268,15 @@ impl Journal {
     pub async fn open(
         settings: &JournalSettings,
         store: Option<Box<dyn ConfigMapStore>>,
+        disk: Box<dyn Disk>,
     ) -> Result<(Self, Recovered), JournalError> {
         match &settings.backend {
             JournalBackend::Memory => Ok((Self::Memory(MemoryJournal::default()), Recovered::default())),
             JournalBackend::File(_) => {
                 let settings = settings.clone();
-                tokio::task::spawn_blocking(move || file::open(&settings, Box::new(RealDisk))).await.map_err(
-                    |error| JournalError::Open { place: "files".into(), reason: error.to_string() },
-                )?
+                tokio::task::spawn_blocking(move || file::open(&settings, disk)).await.map_err(|error| {
+                    JournalError::Open { place: "files".into(), reason: error.to_string() }
+                })?
             }
             JournalBackend::ConfigMap => {
                 let store = store.ok_or_else(|| JournalError::Open {
@@ -289,6 +305,7 @@ impl Journal {
         match self {
             Self::Memory(memory) => memory.append(&entries),
             Self::File(file) => file.append(entries).await,
+            Self::Inline(file) => file.append(entries).await,
             Self::ConfigMap(map) => map.append(entries).await,
         }
     }
@@ -298,7 +315,28 @@ impl Journal {
         match self {
             Self::Memory(memory) => JournalStatus { degraded: memory.degraded, ..JournalStatus::default() },
             Self::File(file) => file.status(),
+            Self::Inline(file) => file.status(),
             Self::ConfigMap(map) => map.status(),
+        }
+    }
+
+    /// What it holds now, checked as at a start, for people; nothing is touched.
+    ///
+    /// # Errors
+    /// [`JournalError::Open`] where it cannot be read.
+    pub async fn look(&self) -> Result<Recovered, JournalError> {
+        match self {
+            Self::Memory(memory) => Ok(memory.recover()),
+            Self::File(file) => {
+                let dir = file.dir();
+                let failed = |error: tokio::task::JoinError| JournalError::Open {
+                    place: "files".into(),
+                    reason: error.to_string(),
+                };
+                tokio::task::spawn_blocking(move || file::look(&dir)).await.map_err(failed)?
+            }
+            Self::Inline(file) => file::look(file.dir()),
+            Self::ConfigMap(map) => map.look().await,
         }
     }
 

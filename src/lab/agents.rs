@@ -33,6 +33,8 @@ pub struct LabSettings {
     pub agents: [SocketAddr; 2],
     /// Settings of the agents beside or instead of the lab's own; an empty value removes one.
     pub env: BTreeMap<String, String>,
+    /// Further settings of each agent: active, passive.
+    pub side_env: [BTreeMap<String, String>; 2],
     /// The simulated world.
     pub world: WorldSettings,
 }
@@ -45,6 +47,7 @@ impl Default for LabSettings {
             sites: [at(6664), at(6665)],
             agents: [at(6666), at(6667)],
             env: BTreeMap::new(),
+            side_env: [BTreeMap::new(), BTreeMap::new()],
             world: WorldSettings::default(),
         }
     }
@@ -95,7 +98,10 @@ async fn listen(address: SocketAddr) -> Result<TcpListener, LabError> {
 
 /// A port that nothing uses now, below the range from which the system gives ports away, so that nobody gets it
 /// before the agent listens on it.
-async fn free_port() -> Result<u16, LabError> {
+///
+/// # Errors
+/// Where a hundred tries find none.
+pub async fn free_port() -> Result<u16, LabError> {
     for _ in 0..100 {
         let port = 10_000 + rand::random::<u16>() % 20_000;
         if listen(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).await.is_ok() {
@@ -172,6 +178,7 @@ impl Ground {
             ("TEKTON_GITHUB_REPO", "https://git.example/deploy.git".to_owned()),
             ("TEKTON_GITHUB_REF", "refs/heads/main".to_owned()),
             ("TEKTON_HMAC_SECRET", world.hmac_secret.clone().unwrap_or_default()),
+            ("TEKTON_SETTLE_SECONDS", "1".to_owned()),
             ("GSLB_DOMAIN", world.gslb_name.clone()),
             ("DNS_RESOLVERS", resolvers.join(",")),
             ("DNS_POLL_SECONDS", "0.5".to_owned()),
@@ -191,6 +198,7 @@ impl Ground {
         let mut env: BTreeMap<String, String> =
             pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
         env.extend(settings.env.clone());
+        env.extend(settings.side_env[here].clone());
         env.retain(|name, value| !value.is_empty() || name == "TEKTON_HMAC_SECRET");
         env
     }
@@ -214,16 +222,25 @@ impl Lab {
     /// # Errors
     /// Where a port is taken or an agent does not start.
     pub async fn start(settings: LabSettings) -> Result<Self, LabError> {
-        let ground = Ground::lay(&settings).await?;
-        let env: Vec<_> = Side::ALL.into_iter().map(|side| ground.env(side, &settings)).collect();
-        let mut agents = Vec::new();
+        let mut lab = Self::without_agents(&settings).await?;
         for side in Side::ALL {
-            agents.push(start_agent(&env[side as usize], settings.agents[side as usize]).await?);
+            let agent = start_agent(&lab.env[side as usize], settings.agents[side as usize]).await?;
+            lab.agents.push(agent);
         }
+        Ok(lab)
+    }
+
+    /// Starts sites and lines; the agents are processes of their own, with [`Lab::env`] as their environment.
+    ///
+    /// # Errors
+    /// Where a port is taken.
+    pub async fn without_agents(settings: &LabSettings) -> Result<Self, LabError> {
+        let ground = Ground::lay(settings).await?;
+        let env: Vec<_> = Side::ALL.into_iter().map(|side| ground.env(side, settings)).collect();
         Ok(Self {
             world: ground.world,
             sites: ground.sites,
-            agents,
+            agents: Vec::new(),
             env,
             dir: ground.dir,
             _resolvers: ground.resolvers.into_iter().flatten().collect(),

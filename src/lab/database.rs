@@ -110,6 +110,12 @@ impl Database {
         self.goal = None;
     }
 
+    /// Whether something is under way in it: a member that starts, a change of role that waits for its delay.
+    pub fn is_moving(&self) -> bool {
+        let starts = |member: &Member| member.state != MemberState::Running;
+        self.goal.is_some() || self.leader.is_none() || self.members.values().any(starts)
+    }
+
     /// Whether it accepts writes.
     pub fn writable(&self) -> bool {
         self.leader_member().is_some_and(|member| !member.recovering)

@@ -43,6 +43,10 @@ pub enum Fault {
     PipelineHang,
     /// The pipeline listener answers 503.
     ListenerDown,
+    /// The pipeline listener starts the run and closes the connection without an answer.
+    ListenerMute,
+    /// The Kubernetes API deletes what it is asked to and closes the connection without an answer.
+    ApiDeleteMute,
     /// The line between the sites is cut for the agents and for replication.
     PeerPartition,
     /// Replication between the sites is cut.
@@ -53,7 +57,7 @@ pub enum Fault {
 
 impl Fault {
     /// Every fault with its name.
-    pub const ALL: [(Self, &'static str); 22] = [
+    pub const ALL: [(Self, &'static str); 24] = [
         (Self::DnsLookupError, "dns_lookup_error"),
         (Self::DnsFlip, "dns_flip"),
         (Self::DnsTimeout, "dns_timeout"),
@@ -73,6 +77,8 @@ impl Fault {
         (Self::PipelineFail, "pipeline_fail"),
         (Self::PipelineHang, "pipeline_hang"),
         (Self::ListenerDown, "listener_down"),
+        (Self::ListenerMute, "listener_mute"),
+        (Self::ApiDeleteMute, "api_delete_mute"),
         (Self::PeerPartition, "peer_partition"),
         (Self::ReplicationCut, "replication_cut"),
         (Self::DatabaseDown, "database_down"),

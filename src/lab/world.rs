@@ -208,6 +208,12 @@ impl World {
         self.with(side, |site, _| super::control::lift(site, fault));
     }
 
+    /// Puts every site into the settled situation of a phase.
+    pub fn settle(&self, phase: Phase) {
+        self.each(|site, now| seed::settle(site, phase, now, &self.inner.settings));
+        self.forget_rows();
+    }
+
     /// What `GET /activity` of a site shows.
     pub fn activity(&self, side: Side) -> Value {
         self.with(side, |site, _| site.activity.to_json()).unwrap_or(Value::Null)

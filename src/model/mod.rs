@@ -3,6 +3,7 @@
 //! No clock, no I/O, no randomness, ordered collections only: all of it can be hashed, stored and replayed.
 
 pub mod action;
+pub mod aim;
 pub mod event;
 pub mod note;
 pub mod observation;
@@ -14,6 +15,7 @@ pub mod site;
 pub mod time;
 
 pub use action::{Action, ActionId, Command, Detail, Effect, FailureKind, Outcome, RoutePin, Traffic};
+pub use aim::{Aim, RunsBefore};
 pub use event::{Event, OperatorRequest};
 pub use note::{Note, RefusalNote};
 pub use observation::{

@@ -98,15 +98,15 @@ impl Engine {
             self.report(Note::PatroniChanged { role: told.0.clone(), concerns: told.1.clone() });
             self.state.patroni_told = Some(told);
         }
-        let (lsn, timeline) = match &sample {
-            PatroniSample::Seen(view) => (view.lsn, view.timeline),
+        let (timeline, lsn) = match &sample {
+            PatroniSample::Seen(view) => (view.timeline, view.lsn),
             PatroniSample::Unknown(_) => (None, None),
         };
         if let Some(run) = self.state.run.as_mut().filter(|run| !run.has_stopped_database()) {
             run.local_lsn = run.local_lsn.max(lsn);
-            // A rebuild that began before the database was seen compares timelines all the same.
-            if run.timeline_before.is_none() && run.destroys_data_later() {
-                run.timeline_before = timeline;
+            if run.is_to_stop_database() {
+                // The run may have begun before the first look at the database.
+                run.timeline_before = run.timeline_before.or(timeline);
             }
         }
         self.state.patroni = Some((sample, now.mono));

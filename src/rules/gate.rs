@@ -8,7 +8,16 @@ use super::mutant::Mutant;
 use super::policy::{Automation, DestructionGate};
 use super::refusal::Refusal;
 use super::state::{Origin, Run};
-use crate::model::{Mono, Now, PatroniSample, PatroniView, PeerLink, PeerStatus, Phase};
+use crate::model::{Effect, Mono, Now, PatroniSample, PatroniView, PeerLink, PeerStatus, Phase};
+use crate::plan::Work;
+
+impl Run {
+    /// Whether this run is yet to stop the local database, so that what is seen of it is the copy that would go.
+    pub(super) fn is_to_stop_database(&self) -> bool {
+        let stop = Work::Do(Effect::ScaleDatabase { replicas: 0 });
+        self.lane.steps.iter().skip(self.lane.cursor).any(|step| step.step.work == stop)
+    }
+}
 
 impl Engine {
     /// The last look at Patroni, where it is fresh, and when it was.
@@ -159,13 +168,14 @@ impl Engine {
         if !(run.consented || by_person && peer_serves || self.mutated(Mutant::GateIgnoresConsent)) {
             return Err(Refusal::ConsentNotAsked);
         }
-        if let (Some(ours), Some(theirs)) = (run.timeline_before, status.timeline)
-            && theirs <= ours
-            && !self.database_is_sound_standby(now.mono)
-            && !self.mutated(Mutant::GateIgnoresTimeline)
-        {
+        match (run.timeline_before, status.timeline) {
+            _ if self.database_is_sound_standby(now.mono) || self.mutated(Mutant::GateIgnoresTimeline) => {}
             // Two promotions from one timeline diverge however far either has written.
-            return Err(Refusal::Diverged { ours, theirs });
+            (Some(ours), Some(theirs)) if theirs <= ours => return Err(Refusal::Diverged { ours, theirs }),
+            (Some(_), Some(_)) => {}
+            // An agent that has just been started has not looked yet: what it does not know proves nothing.
+            (None, _) => return Err(Refusal::DatabaseUnknown),
+            (_, None) => return Err(Refusal::PeerNotVerified("it does not report a timeline".to_owned())),
         }
         let Some(ours) = run.local_lsn else {
             return if self.database_is_sound_standby(now.mono) {

@@ -7,6 +7,7 @@ use super::Engine;
 use super::mutant::Mutant;
 use super::refusal::Refusal;
 use super::requests::RECORD_REQUEST;
+use super::runs::START_AGAIN;
 use super::state::{GateClosed, Lane, Run, StepRun, StepStatus};
 use crate::model::{
     Effect, FailureKind, Mono, Note, Now, PeerMessage, RecordPhase, RecordSeen, RecordTransition, RecordWrite,
@@ -231,6 +232,9 @@ impl Engine {
                 Progress::Failed(reason) => {
                     let text = format!("{} was given up: {reason}", step.step.name);
                     self.remark("error", text);
+                    if step.step.name == START_AGAIN {
+                        self.retry_not_started(&reason, now);
+                    }
                     if step.step.name == RECORD_REQUEST && self.keeps_request(now) {
                         *step = StepRun::new(step.step.clone());
                         continue;

@@ -11,6 +11,8 @@ use crate::model::{
 };
 use crate::plan::{self, Facts, Failure, Step, transitions};
 
+/// Name of the chore that tries the pipeline again.
+pub(super) const START_AGAIN: &str = "start-pipeline-again";
 /// Rule id of a rebuild that goes on after a restart.
 pub const REBUILD_RESUMED: &str = "rebuild-resumed";
 
@@ -293,9 +295,16 @@ impl Engine {
             }
             Verdict::StartAgain => {
                 pipeline_note(self, "Retry".to_owned(), false);
-                self.push_chore("start-pipeline-again", Effect::TriggerPipeline);
+                self.push_chore(START_AGAIN, Effect::TriggerPipeline);
             }
         }
+    }
+
+    /// A further try of the pipeline could not even be started: it counts as failed, or nothing would ever follow.
+    pub(super) fn retry_not_started(&mut self, reason: &str, now: Now) {
+        let Some(policy) = self.policy.pipeline.clone() else { return };
+        let verdict = self.state.pipeline.start_failed(reason, &policy, now);
+        self.act_on(verdict, now);
     }
 
     /// Says once that everything has happened.

@@ -1,16 +1,33 @@
 //! The executor: turns one effect into one call and its answer into an outcome.
 //!
 //! Owns: the adapters and the limit on every call. Never: decides, retries or waits for the world (the engine does).
-//! Sits behind `logic_handler`, which hands it commands and sends the outcomes back over the bus.
+//! Sits behind `logic_handler`, which hands it commands and sends the outcomes back over the bus. What must not happen
+//! twice goes through [`super::once`].
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
+
+use super::route_watch::RoutePinner;
 use crate::adapters::kube::Kube;
 use crate::adapters::patroni::Patroni;
 use crate::adapters::portal::Portal;
 use crate::adapters::tekton::Tekton;
-use crate::model::{Command, Detail, Effect, FailureKind, Outcome, Traffic, Wall};
+use crate::model::{Aim, Command, Detail, Effect, FailureKind, Outcome, Traffic, Wall};
 use crate::peer::delivery::Courier;
+
+/// A simulated site in place of the adapters: everything but messages to the peer.
+pub trait SimulatedSite: Send + Sync {
+    /// Carries out one effect, as the adapters would.
+    fn carry_out<'a>(&'a self, effect: &'a Effect) -> BoxFuture<'a, Outcome>;
+
+    /// Identifies what a once-only effect is about.
+    fn aim(&self, effect: &Effect) -> Aim;
+
+    /// Whether what an earlier try aimed at has happened: its outcome then, `None` = try again.
+    fn look_up<'a>(&'a self, effect: &'a Effect, aim: &'a Aim) -> BoxFuture<'a, Option<Outcome>>;
+}
 
 /// The adapters of this site; `None` where the site has no such thing.
 #[derive(Clone, Default)]
@@ -23,10 +40,14 @@ pub struct Hands {
     pub tekton: Option<Tekton>,
     /// Maintenance portal.
     pub portal: Option<Portal>,
+    /// The way to the routes.
+    pub routes: Option<RoutePinner>,
     /// The way to the peer.
     pub courier: Option<Courier>,
     /// Host and port of the peer's database, as the pods' environment names them.
     pub database_peer: (String, String),
+    /// In the simulation: what stands in for all of them but the courier.
+    pub simulated: Option<Arc<dyn SimulatedSite>>,
 }
 
 impl Hands {
@@ -43,6 +64,9 @@ impl Hands {
     }
 
     async fn carry_out(&self, effect: &Effect, now: Wall) -> Outcome {
+        if let Some(site) = self.simulated.as_ref().filter(|_| !matches!(effect, Effect::SendPeer { .. })) {
+            return site.carry_out(effect).await;
+        }
         match effect {
             Effect::PromoteDatabase => match &self.patroni {
                 Some(patroni) => done(patroni.promote().await, |error| error.kind()),
@@ -53,7 +77,7 @@ impl Hands {
                 None => missing("Patroni", "PATRONI_LOCAL_API"),
             },
             Effect::TriggerPipeline => match &self.tekton {
-                Some(tekton) => match tekton.trigger().await {
+                Some(tekton) => match tekton.trigger(&crate::peer::new_instance()).await {
                     Ok(event_id) => Outcome::Done(Detail::PipelineStarted { event_id }),
                     Err(error) => failed(error.kind(), describe(&error)),
                 },
@@ -70,7 +94,10 @@ impl Hands {
                 },
                 None => missing("a peer", "PROCESS_LIST with peer_client_fwd"),
             },
-            Effect::PinRoutes(_) => Outcome::Done(Detail::AlreadySo),
+            Effect::PinRoutes(pin) => match &self.routes {
+                Some(routes) => routes.pin(*pin).await,
+                None => missing("steered routes", "PROCESS_LIST with route_watch"),
+            },
             cluster => match &self.kube {
                 Some(kube) => self.on_cluster(kube, cluster, now).await,
                 None => missing("Kubernetes", "KUBE_API_URL or a kubeconfig"),
@@ -126,23 +153,26 @@ impl Hands {
     }
 }
 
-fn done<T, E: std::error::Error>(result: Result<T, E>, kind: impl Fn(&E) -> FailureKind) -> Outcome {
+pub(super) fn done<T, E: std::error::Error>(
+    result: Result<T, E>,
+    kind: impl Fn(&E) -> FailureKind,
+) -> Outcome {
     match result {
         Ok(_) => Outcome::Done(Detail::Nothing),
         Err(error) => failed(kind(&error), describe(&error)),
     }
 }
 
-fn failed(kind: FailureKind, reason: String) -> Outcome {
+pub(super) fn failed(kind: FailureKind, reason: String) -> Outcome {
     Outcome::Failed { kind, reason }
 }
 
-fn missing(what: &str, setting: &str) -> Outcome {
+pub(super) fn missing(what: &str, setting: &str) -> Outcome {
     failed(FailureKind::Permanent, format!("this site has no {what} (set {setting})"))
 }
 
 /// An error with its causes, in one line.
-fn describe(error: &dyn std::error::Error) -> String {
+pub(super) fn describe(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(inner) = cause {

@@ -9,7 +9,6 @@
 mod drive;
 mod dry;
 mod ingresses;
-mod lease;
 mod metrics;
 mod notices;
 mod publisher;
@@ -22,6 +21,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
+use super::election::Election;
 use super::heartbeat::Heartbeat;
 use super::jitter::Jitter;
 use super::{Ctx, Exit};
@@ -96,7 +96,8 @@ pub async fn run(ctx: Ctx, settings: GeoSettings, kube: Kube, health: Arc<GeoHea
     let mut jitter = Jitter::new(settings.seed);
     let (leader_sender, leader) = watch::channel(settings.lease.is_none());
     let mut election = settings.lease.clone().map(|lease| {
-        lease::Election::new(kube.clone(), lease, Jitter::new(Some(jitter.number())), leader_sender.clone())
+        let source = Jitter::new(Some(jitter.number()));
+        Election::new(kube.clone(), lease, "geo-sync", source, leader_sender.clone())
     });
     let work = async {
         let pace = WatchPace {

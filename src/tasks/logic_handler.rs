@@ -6,7 +6,8 @@
 //! ```
 //!
 //! Owns: the only engine of the agent and the order "intent in the journal, then the act, then the outcome". Never
-//! decides. A task that was restarted after a panic goes on from the state after the last whole event.
+//! decides. Actions that must not happen twice go through [`once`]. A task that was restarted after a panic goes on
+//! from the state after the last whole event.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,10 +20,13 @@ use tracing::Level;
 use super::clock::Clock;
 use super::diary::{Diary, Page};
 use super::executor::Hands;
+use super::kill_switch::KillSwitch;
 use super::meters::Meters;
-use super::{Ctx, Exit};
+use super::recorder::Recorder;
+use super::{Ctx, Exit, once};
+use crate::config::faults::KillPoint;
 use crate::http::OperatorDesk;
-use crate::model::{Action, Command, Event, Mono, Note, OutboxId, PeerStatus, RecordSeen};
+use crate::model::{Action, Command, Detail, Event, Mono, Note, OutboxId, Outcome, PeerStatus, RecordSeen};
 use crate::rules::Engine;
 use crate::rules::policy::Policy;
 use crate::rules::state::State;
@@ -32,7 +36,7 @@ use crate::telemetry::log::note_line;
 /// A deadline that has passed already is looked at again after this.
 const LEAST_WAIT: Duration = Duration::from_millis(20);
 /// Heartbeats want a fresh status even when nothing happens.
-const STATUS_EVERY: Duration = Duration::from_millis(500);
+pub const STATUS_EVERY: Duration = Duration::from_millis(500);
 /// How long an agent that stops waits for calls under way; their outcomes are looked up after the next start.
 const DRAIN: Duration = Duration::from_secs(5);
 
@@ -65,13 +69,19 @@ pub struct Logic {
     /// Adapters.
     pub hands: Arc<Hands>,
     /// Journal.
-    pub diary: Diary,
+    pub diary: Arc<Diary>,
+    /// Events as they come, where they are recorded.
+    pub recorder: Recorder,
+    /// The agent's own death, where a test wants it.
+    pub kill: KillSwitch,
     /// Windows for others.
     pub windows: Windows,
     /// Where operators wait for answers.
     pub desk: OperatorDesk,
     /// Metrics.
     pub metrics: Metrics,
+    /// How often the windows are renewed when nothing happens: [`STATUS_EVERY`].
+    pub status_every: Duration,
 }
 
 /// Runs the loop until the agent stops.
@@ -79,6 +89,7 @@ pub async fn run(ctx: Ctx, logic: Arc<Logic>) -> Exit {
     let mut events = logic.events.lock().await;
     let state = logic.saved.lock().await.clone();
     let mut engine = Engine::restore(logic.policy.clone(), state);
+    logic.recorder.begin(&engine);
     let calls = TaskTracker::new();
     let mut meters = Meters::new(logic.metrics.clone(), &logic.policy);
     loop {
@@ -92,7 +103,7 @@ pub async fn run(ctx: Ctx, logic: Arc<Logic>) -> Exit {
                 None => return Exit::Failed("the bus was closed".to_owned()),
             },
             () = tokio::time::sleep_until(wake) => Event::Tick,
-            () = tokio::time::sleep(STATUS_EVERY) => {
+            () = tokio::time::sleep(logic.status_every) => {
                 logic.publish(&engine);
                 continue;
             }
@@ -122,12 +133,20 @@ async fn step(
 ) {
     let now = logic.clock.now();
     let mut page = Page::new(now);
+    let mut ended = None;
     if let Event::ActionDone { id, outcome } = &event {
         page.outcome(*id, outcome);
+        ended = Some(*id);
     }
+    let heard = logic.recorder.is_on().then(|| event.clone());
     let actions = engine.handle(event, now);
+    if let Some(event) = heard {
+        logic.recorder.event(now, event, &actions);
+    }
     page.actions(&actions);
+    logic.kill.before_write(&actions);
     let status = logic.diary.write(page, engine.state()).await;
+    logic.kill.after_write(&actions, ended);
     logic.metrics.set_journal(&status);
     logic.saved.lock().await.clone_from(engine.state());
     logic.publish(engine);
@@ -141,20 +160,39 @@ async fn step(
 }
 
 fn spawn_call(ctx: &Ctx, logic: &Arc<Logic>, calls: &TaskTracker, command: Command) {
-    let (bus, hands, clock) = (ctx.bus.clone(), logic.hands.clone(), logic.clock);
+    let (bus, logic) = (ctx.bus.clone(), logic.clone());
     calls.spawn(async move {
-        let outcome = hands.perform(&command, clock.now().wall).await;
+        logic.kill.before_act(&command);
+        let outcome = if command.effect.is_once_only() {
+            let aimed = || logic.kill.command(KillPoint::AfterAim, &command);
+            once::perform(&logic.hands, &logic.diary, &command, logic.clock.clone(), aimed).await
+        } else {
+            logic.hands.perform(&command, logic.clock.now().wall).await
+        };
+        logic.kill.command(KillPoint::AfterEffect, &command);
+        let event_id = match &outcome {
+            Outcome::Done(Detail::PipelineStarted { event_id }) => Some(event_id.clone()),
+            _ => None,
+        };
         bus.send(Event::ActionDone { id: command.id, outcome }).await;
+        // Only now: what the watch tells after this look comes after the number in the bus.
+        if let Some(event_id) = event_id
+            && let Some(seen) = once::first_look(&logic.hands, &event_id).await
+        {
+            bus.send(seen).await;
+        }
     });
 }
 
 impl Logic {
     fn publish(&self, engine: &Engine) {
         let now = self.clock.now();
-        let snapshot = engine.snapshot(now);
-        self.metrics.observe_guards(&snapshot);
-        let snapshot = serde_json::to_value(snapshot).unwrap_or_default();
-        self.windows.snapshot.send_replace(snapshot);
+        if self.windows.snapshot.receiver_count() > 0 {
+            let snapshot = engine.snapshot(now);
+            self.metrics.observe_guards(&snapshot);
+            let snapshot = serde_json::to_value(snapshot).unwrap_or_default();
+            self.windows.snapshot.send_replace(snapshot);
+        }
         self.windows.status.send_replace(engine.peer_status(now.mono));
         let wants = engine.wants_witness_lease();
         self.windows.wants_lease.send_if_modified(|shown| std::mem::replace(shown, wants) != wants);

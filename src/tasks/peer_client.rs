@@ -42,16 +42,19 @@ pub async fn run(ctx: Ctx, settings: Arc<PeerSettings>, shared: PeerShared) -> E
 
 /// What the heartbeat has seen last.
 #[derive(Debug, Clone, Default)]
-struct Beat {
-    answered: Option<Instant>,
-    trouble: String,
+pub(crate) struct Beat {
+    /// When the peer last answered.
+    pub(crate) answered: Option<Instant>,
+    /// Why it did not.
+    pub(crate) trouble: String,
 }
 
 /// Posts the link's state whenever it changes; ends when the engine is gone.
-async fn judge(bus: &Bus, mut beats: watch::Receiver<Beat>, loss: Duration) {
+pub(crate) async fn judge(bus: &Bus, mut beats: watch::Receiver<Beat>, loss: Duration) {
     let mut link = Link::new(Instant::now(), loss);
     loop {
         tokio::select! {
+            biased;
             changed = beats.changed() => if changed.is_err() { return },
             () = sleep_until(link.deadline()), if link.up != Some(false) => {}
         }
@@ -205,18 +208,26 @@ impl Talk<'_> {
 /// Tells the engine that the peer answered a heartbeat sent at `asked`. Counted from the sending: what the peer knew
 /// is no newer than that.
 async fn post_answered(bus: &Bus, shared: &PeerShared, asked: Mono) {
-    let sent = bus.send(Event::PeerAnswered { asked });
-    if timeout(Duration::from_millis(100), sent).await.is_err() {
+    if !offer_answered(bus, asked).await {
         shared.metrics.statuses_dropped.inc();
     }
 }
 
+/// The same; `false` = dropped.
+pub(crate) async fn offer_answered(bus: &Bus, asked: Mono) -> bool {
+    timeout(Duration::from_millis(100), bus.send(Event::PeerAnswered { asked })).await.is_ok()
+}
+
 /// Hands a status to the engine; with a full bus it is dropped, since the next one comes in a second.
 pub(super) async fn post_status(bus: &Bus, shared: &PeerShared, status: PeerStatus) {
-    let sent = timeout(Duration::from_millis(100), bus.send(Event::PeerStatus(status))).await;
-    if sent.is_err() {
+    if !offer_status(bus, status).await {
         shared.metrics.statuses_dropped.inc();
     }
+}
+
+/// The same; `false` = dropped.
+pub(crate) async fn offer_status(bus: &Bus, status: PeerStatus) -> bool {
+    timeout(Duration::from_millis(100), bus.send(Event::PeerStatus(status))).await.is_ok()
 }
 
 /// Reads (and so answers control pings) until the connection ends.

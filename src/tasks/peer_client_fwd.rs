@@ -71,10 +71,14 @@ async fn forward(
         Ok(Err(why)) => return (Err(lost(why)), None),
         Err(_) => return (Err(late()), None),
     };
-    let result = match (&answer.instance, answer.ack) {
+    (delivered(&answer, id, &peer), Some(socket))
+}
+
+/// What an answer means for the message that it answers.
+pub(crate) fn delivered(answer: &message::Answer, id: OutboxId, peer: &str) -> Result<Detail, DeliveryError> {
+    match (&answer.instance, answer.ack) {
         (None, _) => Ok(Detail::PeerAnswered { acknowledged: false }),
         (Some(_), Some(ack)) if ack == id => Ok(Detail::PeerAnswered { acknowledged: true }),
-        (Some(_), _) => Err(DeliveryError::NotHandled { id, peer: peer.clone() }),
-    };
-    (result, Some(socket))
+        (Some(_), _) => Err(DeliveryError::NotHandled { id, peer: peer.to_owned() }),
+    }
 }

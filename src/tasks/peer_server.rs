@@ -12,7 +12,7 @@ use std::time::Duration;
 use futures_util::{SinkExt, StreamExt};
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, interval, timeout};
 use tokio_rustls::TlsAcceptor;
@@ -24,8 +24,9 @@ use tokio_tungstenite::tungstenite::{Error as WsError, Message};
 
 use super::peer_client::post_status;
 use super::{Ctx, Exit};
+use crate::bus::Bus;
 use crate::config::peer::PeerSettings;
-use crate::model::{Event, PeerMessage};
+use crate::model::{Event, OutboxId, PeerMessage};
 use crate::peer::PeerShared;
 use crate::peer::message::{self, Request, Stamp};
 use crate::peer::tls::{self, ClientAuth};
@@ -193,6 +194,30 @@ impl Server {
     }
 }
 
+/// The engine did not take a message in time.
+#[derive(Debug)]
+pub(crate) struct EngineBusy;
+
+/// Gives a message to the engine and waits until it has handled it; the number to acknowledge, if it has. A stamp
+/// counts only where the sender is authenticated.
+pub(crate) async fn give_to_engine(
+    bus: &Bus,
+    mut handled: watch::Receiver<BTreeMap<String, OutboxId>>,
+    message: PeerMessage,
+    stamp: Option<Stamp>,
+    authenticated: bool,
+) -> Result<Option<OutboxId>, EngineBusy> {
+    let stamp = stamp.filter(|_| authenticated);
+    let event = Event::PeerMessage { id: stamp.clone(), message, authenticated };
+    if timeout(HANDLED_WAIT, bus.send(event)).await != Ok(true) {
+        return Err(EngineBusy);
+    }
+    let Some((instance, id)) = stamp else { return Ok(None) };
+    let reached = handled.wait_for(|handled| handled.get(&instance).is_some_and(|highest| *highest >= id));
+    let reached = matches!(timeout(HANDLED_WAIT, reached).await, Ok(Ok(_)));
+    Ok(reached.then_some(id))
+}
+
 /// The close that a read error calls for; `None` where the connection is gone already.
 fn fault_of(error: WsError) -> Option<Closing> {
     match error {
@@ -256,26 +281,18 @@ impl Session<'_> {
         &mut self,
         message: PeerMessage,
         stamp: Option<Stamp>,
-    ) -> Result<Option<crate::model::OutboxId>, Closing> {
+    ) -> Result<Option<OutboxId>, Closing> {
         if let PeerMessage::Unknown { event } = &message {
             self.log(&format!("message with an event that is not known: {event}"));
         }
-        let stamp = stamp.filter(|_| self.authenticated);
-        let event = Event::PeerMessage { id: stamp.clone(), message, authenticated: self.authenticated };
-        let taken = timeout(HANDLED_WAIT, self.server.ctx.bus.send(event)).await;
-        if taken != Ok(true) {
+        let (bus, handled) = (&self.server.ctx.bus, self.server.shared.handled.clone());
+        give_to_engine(bus, handled, message, stamp, self.authenticated)
+            .await
             // An answer would tell a predecessor that the message arrived; a close makes it try again.
-            return Err(Closing::new(CloseCode::Again, "the engine takes no message now"));
-        }
-        let Some((instance, id)) = stamp else { return Ok(None) };
-        let mut handled = self.server.shared.handled.clone();
-        let reached =
-            handled.wait_for(|handled| handled.get(&instance).is_some_and(|highest| *highest >= id));
-        let reached = matches!(timeout(HANDLED_WAIT, reached).await, Ok(Ok(_)));
-        Ok(reached.then_some(id))
+            .map_err(|EngineBusy| Closing::new(CloseCode::Again, "the engine takes no message now"))
     }
 
-    async fn answer(&mut self, ack: Option<crate::model::OutboxId>) -> Result<(), Closing> {
+    async fn answer(&mut self, ack: Option<OutboxId>) -> Result<(), Closing> {
         let shared = &self.server.shared;
         let status = shared.status.borrow().clone();
         let pong = message::encode_pong(&shared.instance, Some(&status), ack);

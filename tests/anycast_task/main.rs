@@ -238,6 +238,45 @@ checks.file = [{ path = "{DIR}/a", interval = "50ms", fast_interval = "10ms", ri
 }
 
 #[tokio::test]
+async fn case_40_a_thousand_flips_in_a_row_are_at_most_five_changes_of_a_route() {
+    let text = r#"
+[services.a]
+prefixes.frrouting = ["192.0.2.1"]
+damping = { hold = "1h", cap = "2h" }
+checks.file = [{ path = "{DIR}/a", interval = "50ms", fast_interval = "10ms", rise = 3, fall = 3 }]
+"#;
+    let lab = Lab::start(text, &["a"]);
+    lab.announced(&["192.0.2.1/32"]).await;
+    // Of every length, so that some outlast rise and fall and some do not.
+    for flip in 0..1_000_u64 {
+        if flip % 2 == 0 {
+            lab.remove("a")
+        } else {
+            lab.put("a")
+        }
+        tokio::time::sleep(Duration::from_millis(flip % 7)).await;
+    }
+    for _ in 0..10 {
+        lab.remove("a");
+        runs(&lab, "a", "file", 5.0).await;
+        lab.put("a");
+        runs(&lab, "a", "file", 5.0).await;
+    }
+    let calls = lab.recording.calls();
+    assert!((2..=5).contains(&calls.len()), "{} changes: {calls:?}", calls.len());
+}
+
+#[tokio::test]
+async fn an_end_does_not_wait_for_a_call_that_hangs() {
+    let lab = Lab::start_with(TWO, &["a", "b"], |recording| recording.hang_next());
+    until("it hangs", || lab.recording.sets() > 0).await;
+    let began = Instant::now();
+    let (exit, recording) = lab.stop().await;
+    assert_eq!((exit, recording.prefixes().len()), (Exit::Cancelled, 0));
+    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+}
+
+#[tokio::test]
 async fn a_drain_marks_then_withdraws_and_an_undrain_brings_back() {
     let lab = Lab::start(&TWO.replace("[services.a]", "[services.a]\ndrain_delay = \"300ms\""), &["a", "b"]);
     lab.announced(&ALL).await;

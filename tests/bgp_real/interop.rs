@@ -1,7 +1,8 @@
 //! The interoperability table of `docs/bgp.md`: every "must" and "should" row against every daemon, by observation.
 //!
-//! `UPDATE_DOCS=1 cargo nextest run -E 'test(interoperability)'` writes the table; without it the test compares.
+//! `UPDATE_DOCS=1 cargo nextest run --test bgp_real -E 'test(interoperability)'` writes the table; without it the test compares.
 
+mod further;
 mod observe;
 
 use std::collections::BTreeMap;
@@ -16,7 +17,7 @@ use switchover_agent::config::bgp::{BfdSettings, NeighbourSettings, Role};
 use observe::{shown, words};
 
 use crate::bgp_lab::daemons::Peering;
-use crate::bgp_lab::{BIRD, EXABGP, FRR, GOBGP, Lab, asn, within};
+use crate::bgp_lab::{BIRD, EXABGP, FRR, GOBGP, Lab, PATIENCE, asn, within};
 use crate::{OUR_ASN, neighbour, plain, routes, speaker, withdraw};
 
 const V4: &str = "203.0.113.53/32";
@@ -24,11 +25,15 @@ const V6: &str = "2001:db8:53::/48";
 const HOSTS: [u8; 4] = [FRR, BIRD, GOBGP, EXABGP];
 
 /// Rows in the order of the table: what, RFC, need.
-const ROWS: [(&str, &str, &str); 26] = [
+const ROWS: [(&str, &str, &str); 32] = [
     ("Session, eBGP", "4271", "must"),
     ("Session, iBGP: empty AS_PATH, LOCAL_PREF", "4271", "must"),
     ("AS number above 65535", "6793", "must"),
     ("Neighbour without capabilities: AS_TRANS, AS4_PATH", "6793", "must"),
+    ("Hanging neighbour: hold timer expired", "4271", "must"),
+    ("Wrong AS: refused", "4271", "must"),
+    ("Extended optional parameters understood", "9072", "must"),
+    ("Received routes: none kept, none passed on", "8212", "must"),
     ("IPv4 routes", "4271", "must"),
     ("IPv6 routes over an IPv4 session", "4760", "must"),
     ("Session over IPv6, both families", "4760", "must"),
@@ -44,6 +49,7 @@ const ROWS: [(&str, &str, &str); 26] = [
     ("Enhanced route refresh", "7313", "should"),
     ("Malformed UPDATE: session stays", "7606", "must"),
     ("TCP-MD5", "2385", "must"),
+    ("TCP-MD5, wrong key: no session", "2385", "must"),
     ("GTSM", "5082", "must"),
     ("Multihop TTL", "4271", "must"),
     ("Our shutdown reason shown", "9003", "must"),
@@ -51,6 +57,7 @@ const ROWS: [(&str, &str, &str); 26] = [
     ("Roles, only-to-customer", "9234", "should"),
     ("Graceful restart: routes kept", "4724", "should"),
     ("BFD, single hop", "5880, 5881", "should"),
+    ("BFD, multihop", "5880, 5883", "should"),
 ];
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,7 +80,7 @@ fn start(lab: &mut Lab, host: u8, peering: &Peering) {
 }
 
 async fn comes_true(condition: impl AsyncFnMut() -> bool) -> Cell {
-    if within(Duration::from_secs(15), condition).await { Cell::Yes } else { Cell::No }
+    if within(PATIENCE, condition).await { Cell::Yes } else { Cell::No }
 }
 
 fn is_up(announcer: &SpeakerAnnouncer) -> bool {
@@ -339,8 +346,8 @@ async fn roles(host: u8, column: &mut Column) {
 async fn bfd(host: u8, column: &mut Column) {
     let row = "BFD, single hop";
     let (extra, globals) = match host {
-        FRR => (" neighbor {us} bfd 3 100 100", ""),
-        BIRD => ("bfd on;", "protocol bfd { interface \"*\" { interval 100 ms; multiplier 3; }; }"),
+        FRR => (" neighbor {us} bfd 3 500 500", ""),
+        BIRD => ("bfd on;", "protocol bfd { interface \"*\" { interval 500 ms; multiplier 3; }; }"),
         _ => {
             column.insert(row, Cell::NotApplicable);
             return;
@@ -349,7 +356,7 @@ async fn bfd(host: u8, column: &mut Column) {
     let mut lab = Lab::new(&[]).unwrap();
     let peering = Peering { extra: extra.to_owned(), globals: globals.to_owned(), ..Peering::with(OUR_ASN) };
     start(&mut lab, host, &peering);
-    let timing = BfdSettings { transmit_ms: 100, receive_ms: 100, ..BfdSettings::default() };
+    let timing = BfdSettings { transmit_ms: 500, receive_ms: 500, ..BfdSettings::default() };
     let settings = NeighbourSettings { bfd: Some(timing), ..neighbour(&lab, host) };
     let mut announcer = speaker(&lab, OUR_ASN, vec![settings]);
     let up = comes_true(async || {
@@ -402,6 +409,12 @@ async fn interoperability_table_is_what_the_documentation_shows() {
         roles(host, &mut column).await;
         restart(host, &mut column).await;
         bfd(host, &mut column).await;
+        further::bfd_multihop(host, &mut column).await;
+        further::hanging(host, &mut column).await;
+        further::refused(host, &mut column).await;
+        further::wrong_key(host, &mut column).await;
+        further::imports_nothing(host, &mut column).await;
+        further::extended_parameters(host, &mut column).await;
         columns.push(column);
     }
     let fresh = table(&columns);

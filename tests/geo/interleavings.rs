@@ -1,8 +1,8 @@
 //! Every order of reads and writes of two and three instances, against the simulated account.
 //!
 //! The instances run the shipped [`Pass`]; a state is the account and all passes under way. States that are equal (by
-//! digests of 128 bits) are visited once, and the orders that lead through them are counted. Two instances have all
-//! their rounds, three the writing round and two that verify.
+//! digests of 128 bits) are visited once, and the orders that lead through them are counted. That loses nothing: what can
+//! follow depends on the state alone. Two instances have all their rounds, three the writing round and two that verify.
 
 use std::cell::RefCell;
 use std::collections::hash_map::DefaultHasher;
@@ -58,61 +58,73 @@ fn perform(account: &mut Account, call: &Call) -> Result<Answer, CallFailure> {
 struct State {
     account: Arc<Account>,
     passes: Vec<Arc<Pass>>,
+    /// Digests of what each pass was made from, which its own digest leaves out.
+    origins: Arc<Vec<u64>>,
     /// Digests of the account and of each pass, 128 bits apiece.
     key: Vec<u128>,
 }
 
-impl State {
-    fn new(account: Account, passes: Vec<Pass>) -> Self {
-        let mut state = Self {
-            account: Arc::new(account),
-            passes: passes.into_iter().map(Arc::new).collect(),
-            key: vec![],
-        };
-        state.key = vec![0; state.passes.len() + 1];
-        state.print_account();
-        for index in 0..state.passes.len() {
-            state.key[index + 1] = digest128(&*state.passes[index]);
-        }
-        state
-    }
+/// What a call makes of a pass and the account.
+#[derive(Clone)]
+struct Moved {
+    pass: Arc<Pass>,
+    pass_key: u128,
+    account: Arc<Account>,
+    account_key: u128,
+    wrote: bool,
+}
 
-    /// Pools are kept in the order of their names, so that accounts which differ in nothing but the order of creation
-    /// are one state. No pass depends on that order: `the_order_of_a_list_changes_nothing` shows it.
-    fn print_account(&mut self) {
-        let account = Arc::make_mut(&mut self.account);
-        account.pools.sort_by(|a, b| a["name"].as_str().cmp(&b["name"].as_str()));
-        self.key[0] = digest128(&account.fingerprint());
+thread_local! {
+    /// A move depends on the pass and the account alone, so it is computed once for all states that have both.
+    static MOVES: RefCell<HashMap<(u64, u128, u128), Option<Moved>>> = RefCell::default();
+}
+
+impl State {
+    fn new(account: Account, wishes: &[Wish], rounds: u8) -> Self {
+        let pass = |wish: &Wish| Pass::with_rounds(wish.policy.clone(), wish.input.clone(), rounds);
+        let passes: Vec<Arc<Pass>> = wishes.iter().map(pass).map(Arc::new).collect();
+        let origins = wishes.iter().map(|wish| digest(&(&wish.policy, &wish.input, rounds))).collect();
+        let (account, print) = in_order(account);
+        let key = std::iter::once(print).chain(passes.iter().map(|pass| digest128(&**pass))).collect();
+        Self { account, passes, origins: Arc::new(origins), key }
     }
 
     /// Lets one instance make its next call; `None` = it is done, else whether that was a write. Waits are nothing:
     /// any other may come in between anyway.
     fn advance(&mut self, index: usize) -> Option<bool> {
-        let pass = Arc::make_mut(&mut self.passes[index]);
+        let key = (self.origins[index], self.key[index + 1], self.key[0]);
+        let known = MOVES.with_borrow(|moves| moves.get(&key).cloned());
+        let moved = known.unwrap_or_else(|| {
+            let moved = self.moved(index);
+            MOVES.with_borrow_mut(|moves| moves.insert(key, moved.clone()));
+            moved
+        })?;
+        (self.passes[index], self.key[index + 1]) = (moved.pass, moved.pass_key);
+        (self.account, self.key[0]) = (moved.account, moved.account_key);
+        Some(moved.wrote)
+    }
+
+    fn moved(&self, index: usize) -> Option<Moved> {
+        let mut pass = Pass::clone(&self.passes[index]);
         if pass.step() == Step::Pause {
             pass.resume();
         }
         let Step::Call(call) = pass.step() else { return None };
-        let answer = if call.writes() {
-            perform(Arc::make_mut(&mut self.account), &call)
-        } else {
-            READS.with_borrow_mut(|known| {
-                let key = (self.key[0], call.clone());
-                known.entry(key).or_insert_with(|| perform(&mut Account::clone(&self.account), &call)).clone()
-            })
-        };
-        pass.answer(answer);
-        self.key[index + 1] = digest128(pass);
-        if call.writes() {
-            self.print_account();
-        }
-        Some(call.writes())
+        let mut account = Account::clone(&self.account);
+        pass.answer(perform(&mut account, &call));
+        let pass_key = digest128(&pass);
+        let (account, account_key) =
+            if call.writes() { in_order(account) } else { (self.account.clone(), self.key[0]) };
+        Some(Moved { pass: Arc::new(pass), pass_key, account, account_key, wrote: call.writes() })
     }
 }
 
-thread_local! {
-    /// What a read of an account brings, by the account's digest: it is the same in every state with that account.
-    static READS: RefCell<HashMap<(u128, Call), Result<Answer, CallFailure>>> = RefCell::default();
+/// Pools are kept in the order of their names, so that accounts which differ in nothing but the order of creation are
+/// one state. No pass depends on that order: `the_order_of_a_list_changes_nothing` shows it. Gives the digest as well.
+fn in_order(mut account: Account) -> (Arc<Account>, u128) {
+    account.pools.sort_by(|a, b| a["name"].as_str().cmp(&b["name"].as_str()));
+    let print = digest128(&account.fingerprint());
+    (Arc::new(account), print)
 }
 
 fn digest128(value: &impl Hash) -> u128 {
@@ -126,8 +138,7 @@ fn digest(value: &impl Hash) -> u64 {
 }
 
 fn run_alone(account: &mut Account, wish: &Wish) -> Arc<Pass> {
-    let pass = Pass::new(wish.policy.clone(), wish.input.clone());
-    let mut state = State::new(account.clone(), vec![pass]);
+    let mut state = State::new(account.clone(), std::slice::from_ref(wish), MAX_ROUNDS);
     while state.advance(0).is_some() {}
     *account = Account::clone(&state.account);
     state.passes.remove(0)
@@ -232,12 +243,10 @@ fn explore(title: &str, before: &[Wish], wishes: &[Wish], idle: &[usize]) -> (Wa
     }
     // Three instances: the writing round and two verifying ones; two: all rounds.
     let rounds = if wishes.len() > 2 { 3 } else { MAX_ROUNDS };
-    let pass = |wish: &Wish| Pass::with_rounds(wish.policy.clone(), wish.input.clone(), rounds);
-    let passes = wishes.iter().map(pass).collect();
     let mut result = Walk::default();
     let check = |rested: &mut HashSet<u128>, state: &State| check_end(rested, state, wishes, idle);
-    let known = walk(&mut result, &State::new(account, passes), &check);
-    READS.with_borrow_mut(HashMap::clear);
+    let known = walk(&mut result, &State::new(account, wishes, rounds), &check);
+    MOVES.with_borrow_mut(HashMap::clear);
     println!(
         "{title}: {} states, {} orders, {} ends ({} to be continued), at most {} rounds and {} writes",
         result.known.len(),

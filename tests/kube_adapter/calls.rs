@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 use switchover_agent::adapters::kube::KubeError;
+use switchover_agent::adapters::kube::once::Standing;
 use switchover_agent::model::{Detail, FailureKind, RecordWrite};
 
 use crate::server::{Answer, MAPS, PATIENCE, SERVICES, SETS, list, pair};
@@ -56,6 +57,46 @@ async fn what_is_already_gone_counts_as_deleted() {
     server.on(pvc, [Answer::Json(404, json!({"reason": "NotFound"}))]);
     assert_eq!(kube.delete_volume(0).await.unwrap(), Detail::AlreadySo);
     assert_eq!(kube.delete_volume(1).await.unwrap(), Detail::Nothing);
+}
+
+#[tokio::test]
+async fn only_the_servers_own_word_says_that_an_object_is_gone() {
+    let (server, kube) = pair("", &[]).await;
+    let target = kube.volume_path(0);
+    let ending = json!({"metadata": {"uid": "u-1", "deletionTimestamp": "2026-01-02T03:04:05Z"}});
+    let answers = [
+        Answer::Json(200, json!({"metadata": {"uid": "u-1"}})),
+        Answer::Json(200, ending),
+        Answer::Json(404, json!({"reason": "NotFound"})),
+        Answer::Json(404, json!({"detail": "Not Found"})),
+        Answer::Json(403, json!({"reason": "Forbidden"})),
+        Answer::Json(200, json!({"metadata": {}})),
+        Answer::Json(503, json!({})),
+    ];
+    server.on(&format!("GET {target}"), answers);
+    let mut seen = Vec::new();
+    for _ in 0..6 {
+        seen.push(match kube.standing(&target).await.unwrap() {
+            Standing::There(uid) => uid,
+            Standing::Nameless(_) => "nameless".to_owned(),
+            other => format!("{other:?}"),
+        });
+    }
+    assert_eq!(seen, ["u-1", "Ending", "Gone", "nameless", "nameless", "nameless"]);
+    assert_eq!(kube.standing(&target).await.unwrap_err().kind(), FailureKind::Transient);
+}
+
+#[tokio::test]
+async fn an_object_is_deleted_by_its_uid_and_another_one_is_a_conflict() {
+    let (server, kube) = pair("", &[]).await;
+    let target = kube.cluster_state_path();
+    let answers = [Answer::Json(200, json!({})), Answer::Json(409, json!({"reason": "Conflict"}))];
+    server.on(&format!("DELETE {target}"), answers);
+    assert_eq!(kube.delete_exactly(&target, Some("u-1")).await.unwrap(), Detail::Nothing);
+    let options = r#"{"apiVersion":"v1","kind":"DeleteOptions","preconditions":{"uid":"u-1"}}"#;
+    assert_eq!(server.writes(), [format!("DELETE {target} {options}")]);
+    let error = kube.delete_exactly(&target, Some("u-1")).await.unwrap_err();
+    assert_eq!(error.kind(), FailureKind::Conflict);
 }
 
 #[tokio::test]

@@ -298,6 +298,9 @@ impl Asked {
         if let Some(version) = body.pointer_mut("/metadata/resourceVersion") {
             *version = "VERSION".into();
         }
+        if let Some(uid) = body.pointer_mut("/preconditions/uid") {
+            *uid = "UID".into();
+        }
         Self { line, body: if body.is_null() { String::new() } else { body.to_string() } }
     }
 

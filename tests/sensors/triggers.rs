@@ -16,6 +16,7 @@ fn tekton(base: &str, secret: &str) -> Tekton {
         git_ref: "main".to_owned(),
         secret: Secret::new(secret),
         timeout_ms: 20_000,
+        settle_ms: 1,
     };
     Tekton::new(&settings).unwrap()
 }
@@ -24,9 +25,10 @@ fn tekton(base: &str, secret: &str) -> Tekton {
 async fn a_trigger_is_a_signed_push_and_gives_the_event_id() {
     let site = Site::start().await;
     site.on("POST /tekton", 202, r#"{"eventListener":"l","eventID":"e-1"}"#);
-    assert_eq!(tekton(&site.base, "s3").trigger().await.unwrap(), "e-1");
+    assert_eq!(tekton(&site.base, "s3").trigger("d-1").await.unwrap(), "e-1");
     let seen = &site.seen("POST /tekton")[0];
     assert_eq!(seen.headers["x-github-event"], "push");
+    assert_eq!(seen.headers["x-github-delivery"], "d-1");
     assert_eq!(seen.headers["content-type"], "application/json");
     assert_eq!(seen.headers["accept"], "application/json");
     assert_eq!(seen.headers["x-hub-signature"], signature_sha1(b"s3", &seen.body).as_str());
@@ -37,7 +39,7 @@ async fn a_trigger_is_a_signed_push_and_gives_the_event_id() {
 async fn an_empty_secret_signs_all_the_same() {
     let site = Site::start().await;
     site.on("POST /tekton", 201, r#"{"eventID":"e"}"#);
-    tekton(&site.base, "").trigger().await.unwrap();
+    tekton(&site.base, "").trigger("d-1").await.unwrap();
     let seen = &site.seen("POST /tekton")[0];
     assert_eq!(seen.headers["x-hub-signature-256"], signature_sha256(b"", &seen.body).as_str());
 }
@@ -47,7 +49,7 @@ async fn a_start_that_cannot_be_recognised_is_not_tried_again() {
     for body in ["", "ok", "{}", r#"{"eventID":""}"#, r#"{"eventID":7}"#, "[]"] {
         let site = Site::start().await;
         site.on("POST /tekton", 200, body);
-        let error = tekton(&site.base, "s").trigger().await.unwrap_err();
+        let error = tekton(&site.base, "s").trigger("d-1").await.unwrap_err();
         assert!(matches!(error, TektonError::NotIdentifiable { .. }), "{body}: {error}");
         assert_eq!(error.kind(), FailureKind::Permanent);
         assert_eq!(site.seen("POST").len(), 1);
@@ -61,10 +63,10 @@ async fn a_refusing_listener_and_a_missing_one_are_told_apart() {
         [(403, FailureKind::Permanent), (429, FailureKind::Transient), (500, FailureKind::Transient)]
     {
         site.on("POST /tekton", status, "no");
-        assert_eq!(tekton(&site.base, "s").trigger().await.unwrap_err().kind(), kind, "{status}");
+        assert_eq!(tekton(&site.base, "s").trigger("d-1").await.unwrap_err().kind(), kind, "{status}");
     }
     for base in ["http://127.0.0.1:1".to_owned(), closing().await] {
-        assert_eq!(tekton(&base, "s").trigger().await.unwrap_err().kind(), FailureKind::Transient);
+        assert_eq!(tekton(&base, "s").trigger("d-1").await.unwrap_err().kind(), FailureKind::Transient);
     }
 }
 

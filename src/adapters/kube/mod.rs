@@ -6,6 +6,7 @@
 
 mod error;
 mod objects;
+pub mod once;
 mod pace;
 mod pipeline;
 mod record;

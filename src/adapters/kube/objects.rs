@@ -153,12 +153,7 @@ impl Kube {
     /// # Errors
     /// As [`Kube::delete`].
     pub async fn delete_volume(&self, ordinal: u32) -> Done {
-        let settings = self.settings();
-        let target = format!(
-            "/api/v1/namespaces/{}/persistentvolumeclaims/{}-{ordinal}",
-            settings.namespace, settings.database_volume_prefix
-        );
-        self.delete(&target).await.map(deleted)
+        self.delete_exactly(&self.volume_path(ordinal), None).await
     }
 
     /// Deletes the ConfigMap of Patroni's cluster state. Cannot be undone. [`Detail::AlreadySo`] = it was gone.
@@ -166,17 +161,10 @@ impl Kube {
     /// # Errors
     /// As [`Kube::delete`].
     pub async fn delete_cluster_state(&self) -> Done {
-        let settings = self.settings();
-        let target =
-            format!("/api/v1/namespaces/{}/configmaps/{}", settings.namespace, settings.database_config);
-        self.delete(&target).await.map(deleted)
+        self.delete_exactly(&self.cluster_state_path(), None).await
     }
 
     pub(super) async fn strategic(&self, target: &str, body: &Value) -> Done {
         self.patch(target, PatchKind::Strategic, body).await.map(|_| Detail::Nothing)
     }
-}
-
-fn deleted(was_there: bool) -> Detail {
-    if was_there { Detail::Nothing } else { Detail::AlreadySo }
 }

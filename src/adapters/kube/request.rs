@@ -199,6 +199,20 @@ impl Kube {
         }
     }
 
+    /// `DELETE` with DeleteOptions. `false` = it was already gone; a precondition that does not hold is a conflict.
+    ///
+    /// # Errors
+    /// As [`Kube::patch`], 404 excepted.
+    pub async fn delete_with(&self, target: &str, options: &Value) -> Result<bool, KubeError> {
+        let call =
+            Call { method: Method::DELETE, target, content_type: "application/json", body: Some(options) };
+        match self.write(call).await {
+            Ok(_) => Ok(true),
+            Err(error) if error.is_not_found() => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     /// The ConfigMap as the API server gives it, `None` where there is none.
     ///
     /// # Errors

@@ -182,6 +182,17 @@ impl Patroni {
         self.patch(&json!({ "standby_cluster": null })).await
     }
 
+    /// Whether the configuration still makes this cluster a standby; a promotion that was asked for takes that away.
+    ///
+    /// # Errors
+    /// Where `/config` cannot be read.
+    pub async fn is_standby_configured(&self) -> Result<bool, PatroniError> {
+        let answer = self.get_ok(&self.base, "/config").await.map_err(PatroniError::Http)?;
+        let config = answer.json().map_err(PatroniError::Http)?;
+        let standby = body::standby(&config).map_err(|why| PatroniError::Http(answer.malformed(why)))?;
+        Ok(standby.configured)
+    }
+
     /// Makes the cluster read-only: a `standby_cluster` without a host. Idempotent.
     ///
     /// No host, on purpose: with one, Patroni would make this site follow it at once, rewinding and silently

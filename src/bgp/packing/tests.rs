@@ -100,7 +100,8 @@ fn a_route_without_a_next_hop_of_its_family_is_reported_and_the_rest_goes_out() 
     let mut packer = Packer::new(announce(&["10.0.0.1/32", "2001:db8:1::/48"], RouteAttributes::default()));
     assert!(packer.next(&view).is_some());
     assert!(packer.next(&view).is_none());
-    assert_eq!(packer.take_refused(), [(1, AttributeError::NoNextHop(Family::Ipv6))]);
+    let refused = packer.take_refused();
+    assert!(matches!(&refused[..], [(one, AttributeError::NoNextHop(Family::Ipv6))] if one.len() == 1));
 }
 
 #[test]
@@ -128,7 +129,7 @@ fn attributes_that_fill_a_message_are_refused_and_nothing_too_long_is_made() {
     };
     let mut packer = Packer::new(announce(&["2001:db8:1::/128"], with(1100)));
     assert!(packer.next(&view(false)).is_none());
-    assert!(matches!(packer.take_refused()[..], [(1, AttributeError::TooLong(_))]));
+    assert!(matches!(&packer.take_refused()[..], [(one, AttributeError::TooLong(_))] if one.len() == 1));
     let messages = all(&view(false), announce(&["2001:db8:1::/128", "10.0.0.1/32"], with(980)));
     assert!(messages.iter().all(|m| m.len() <= MAX_MESSAGE), "{:?}", messages.iter().map(Bytes::len));
 }

@@ -3,14 +3,17 @@
 //! Owns the order of things: the first table with End-of-RIB, then changes, then replays that a route refresh asked
 //! for. Never makes more than [`OUT_LIMIT`] bytes ahead of the socket.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use ipnet::IpNet;
 use tracing::{info, warn};
 
 use super::{Sending, Session};
+use crate::bgp::attributes::AttributeError;
 use crate::bgp::codec::refresh_mark;
 use crate::bgp::packing::{Packer, end_of_rib, family_of};
-use crate::bgp::table::Table;
+use crate::bgp::table::{Delta, Table};
 use tokio::time::Instant;
 
 /// Bytes made ahead of the socket: sixteen full messages, enough to keep TCP busy.
@@ -75,15 +78,41 @@ impl Session<'_> {
             self.push(message);
         }
         let refused = sending.packer.take_refused();
-        for (prefixes, error) in &refused {
-            warn!(neighbour = %self.neighbour.label(), prefixes, %error, "routes left out");
-        }
         if let Some(target) = sending.target {
-            let count = refused.iter().map(|(n, _)| n).sum();
-            self.status.send_modify(|status| status.refused_prefixes = count);
-            self.sent = Arc::clone(&target);
-            self.unflushed = Some(target);
+            if !refused.is_empty() && self.leave_out(&target, &refused) {
+                return;
+            }
+            let left_out = Arc::new(std::mem::take(&mut self.left_out));
+            let table = if left_out.is_empty() { target } else { Arc::new(target.without(&left_out)) };
+            self.status.send_modify(|status| status.refused = left_out);
+            self.sent = Arc::clone(&table);
+            self.unflushed = Some(table);
         }
+    }
+
+    /// Takes note of routes that cannot be said. The neighbour may still have a former form of some of them: that has to
+    /// go, and true means that its withdrawal goes out first.
+    fn leave_out(&mut self, target: &Arc<Table>, refused: &[(Vec<IpNet>, AttributeError)]) -> bool {
+        let known = Arc::clone(&self.status.borrow().refused);
+        for (prefixes, error) in refused {
+            // Tried again with every change; told once.
+            let news = prefixes.iter().filter(|prefix| !known.contains(*prefix)).count();
+            if news > 0 {
+                warn!(neighbour = %self.neighbour.label(), prefixes = news, %error, "routes left out");
+            }
+            self.left_out.extend(prefixes.iter().copied());
+        }
+        let stale: Vec<IpNet> =
+            self.sent.prefixes().filter(|prefix| self.left_out.contains(prefix)).collect();
+        if stale.is_empty() {
+            return false;
+        }
+        let gone: BTreeSet<IpNet> = stale.iter().copied().collect();
+        self.sent = Arc::new(self.sent.without(&gone));
+        self.status.send_modify(|status| status.withdrawn_prefixes += gone.len() as u64);
+        let packer = Packer::new(Delta { withdraw: stale, announce: Vec::new() });
+        self.sending = Some(Sending { packer, tail: Vec::new(), target: Some(Arc::clone(target)) });
+        true
     }
 
     pub(super) fn push(&mut self, message: &[u8]) {

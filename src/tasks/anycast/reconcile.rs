@@ -17,8 +17,8 @@ use super::metrics::Metrics;
 use crate::announce::{AnnounceError, Announcer, Changes, PrefixKey, RouteAttributes, Shutdown};
 use crate::config::anycast::AnnouncerRef;
 
-/// Limit of one call of an announcer.
-const CALL_LIMIT: Duration = Duration::from_secs(15);
+/// Limit of one call of an announcer, beyond the limits that announcers have of their own.
+const CALL_LIMIT: Duration = Duration::from_secs(35);
 
 /// First wait after a failed call; doubles up to [`RETRY_MAX`].
 const RETRY_MIN: Duration = Duration::from_millis(200);
@@ -87,7 +87,18 @@ impl Reconciler {
             let wanted = Arc::clone(&self.wanted.borrow_and_update());
             let mut next = Instant::now() + *self.every.borrow();
             if wanted.ready {
-                match self.apply(&wanted, &mut last_error).await {
+                let applied = tokio::select! {
+                    biased;
+                    // An end does not wait for a call that hangs: what it did is read back before the withdrawal.
+                    ending = &mut end => Err(ending),
+                    applied = self.apply(&wanted, &mut last_error) => Ok(applied),
+                };
+                let applied = match applied {
+                    Ok(applied) => applied,
+                    Err(Ok(ending)) => return self.finish(ending).await,
+                    Err(Err(_)) => return,
+                };
+                match applied {
                     Ok(soon) => {
                         failures = 0;
                         next = soon.map_or(next, |soon| next.min(Instant::now() + soon));

@@ -129,7 +129,10 @@ impl Station {
         };
         let exit = running.task.await.unwrap_or_else(|error| Exit::Failed(error.to_string()));
         self.control.send_replace(None);
-        self.state().feed.cancel();
+        let mut state = self.state();
+        state.feed.cancel();
+        // The last hold on the speaker of a task that broke down: its sessions end now, and not with the next start.
+        state.speaker = None;
         exit
     }
 

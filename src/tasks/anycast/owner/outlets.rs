@@ -89,7 +89,8 @@ impl Owner {
         self.checks.close();
         let rules = self.config.shutdown.clone();
         let keep = rules.keep_routes;
-        if !keep && !rules.drain_delay.is_zero() {
+        let any = self.decisions.values().any(|decision| decision.announce.is_some());
+        if any && !keep && !rules.drain_delay.is_zero() {
             info!(delay_ms = rules.drain_delay.as_millis() as u64, "routes are marked for graceful shutdown");
             for decision in self.decisions.values_mut() {
                 if let Some(graded) = &mut decision.announce {

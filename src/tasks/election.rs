@@ -9,15 +9,15 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::jitter::Jitter;
 use crate::adapters::kube::{Kube, KubeError};
-use crate::config::geo::LeaseSettings;
-use crate::tasks::jitter::Jitter;
+use crate::config::lease::LeaseSettings;
 
 /// Limit of giving the Lease up at the end.
 const RELEASE: Duration = Duration::from_secs(2);
 
 /// A replica's part in the election.
-pub(super) struct Election {
+pub struct Election {
     kube: Kube,
     settings: LeaseSettings,
     collection: String,
@@ -31,20 +31,21 @@ pub(super) struct Election {
 }
 
 impl Election {
-    /// A replica that does not hold the Lease; `leader` is told when that changes.
-    pub(super) fn new(
+    /// A replica that does not hold the Lease and is called `who` in it; `leader` is told when that changes.
+    pub fn new(
         kube: Kube,
         settings: LeaseSettings,
+        who: &str,
         mut jitter: Jitter,
         leader: watch::Sender<bool>,
     ) -> Self {
         let collection = format!("/apis/coordination.k8s.io/v1/namespaces/{}/leases", settings.namespace);
-        let identity = format!("geo-sync-{:016x}", jitter.number());
+        let identity = format!("{who}-{:016x}", jitter.number());
         Self { kube, settings, collection, identity, jitter, leader, seen: None, renewed: None }
     }
 
     /// Tries to be the holder, for ever.
-    pub(super) async fn run(&mut self) {
+    pub async fn run(&mut self) {
         loop {
             let began = Instant::now();
             // What takes longer than we may hold on is as good as failed.
@@ -70,7 +71,7 @@ impl Election {
     }
 
     /// Gives the Lease up where we hold it, so that another replica need not wait for its end.
-    pub(super) async fn release(&mut self) {
+    pub async fn release(&mut self) {
         if self.renewed.take().is_none() {
             return;
         }
