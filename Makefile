@@ -13,6 +13,9 @@ endif
 bench: ## what the agent costs and how quick a failover is, measured here
 	$(CARGO) bench --bench agent
 
+bench-routes: ## what a cycle of route steering costs, measured here
+	$(CARGO) bench --bench route_watch
+
 coverage: ## line coverage of rules/ and plan/, at least 95 %
 	scripts/coverage.sh
 
@@ -32,7 +35,7 @@ bench-anycast: ## withdrawal beside ExaBGP, 10,000 services on one core, 100,000
 	taskset -c 0 $(CARGO) bench --bench anycast_schedule -- --seconds 60 --samples 0
 	$(CARGO) bench --bench bgp_scale
 
-.PHONY: simulate test-kill soak fuzz bench-anycast bench coverage help build lab cycle fmt lint unit real packages doc-test chart scripts test
+.PHONY: simulate test-kill soak fuzz bench-anycast bench bench-routes coverage help build lab cycle fmt lint unit real packages doc-test chart scripts test
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14

@@ -4,6 +4,7 @@
 //! or talks to anything itself. The command line starts one, the lab two, tests as many as they like.
 
 pub(crate) mod memory;
+mod parts;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -18,30 +19,27 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::adapters::kube::Kube;
-use crate::adapters::patroni::Patroni;
-use crate::adapters::portal::Portal;
-use crate::adapters::resolver::Resolvers;
-use crate::adapters::tekton::Tekton;
 use crate::bus::Bus;
 use crate::config::Config;
 use crate::http::{Auth, HttpState, OperatorDesk, Ready};
 use crate::model::{Event, Note, PeerStatus};
-use crate::peer::{Courier, DeliveryQueue, PeerShared, new_instance};
+use crate::peer::{PeerShared, new_instance};
 use crate::tasks::anycast::Station;
 use crate::tasks::clock::Clock;
-use crate::tasks::executor::Hands;
 use crate::tasks::geo_sync::GeoHealth;
 use crate::tasks::kill_switch::KillSwitch;
 use crate::tasks::kube_store::KubeStore;
 use crate::tasks::logic_handler::{Logic, Windows};
 use crate::tasks::recorder::Recorder;
+use crate::tasks::route_watch::RouteParts;
 use crate::tasks::sensor_watch::Observers;
 use crate::tasks::supervisor::{Policy, Supervisor, SupervisorEnd, TaskFuture};
 use crate::tasks::{
-    Ctx, Exit, TaskName, dns_watch, geo_sync, kube_watch, logic_handler, patroni_worker, peer_client,
-    peer_client_fwd, peer_server, sensor_watch, tekton_watch, tick_producer,
+    Ctx, TaskName, dns_watch, geo_sync, kube_watch, logic_handler, patroni_worker, peer_client,
+    peer_client_fwd, peer_server, route_watch, sensor_watch, tekton_watch, tick_producer, with,
 };
 use crate::telemetry::Metrics;
+use parts::{Parts, parts};
 
 /// Notes that a slow listener may fall behind before it misses some.
 const NOTES_KEPT: usize = 1_024;
@@ -110,57 +108,6 @@ pub(crate) fn windows() -> (Windows, Views) {
     (Windows { snapshot, status, handled, record, wants_lease, notes }, views)
 }
 
-/// The adapters of a site, made from its settings.
-struct Parts {
-    kube: Option<Kube>,
-    patroni: Option<Patroni>,
-    resolvers: Option<Resolvers>,
-    hands: Hands,
-    queue: Option<DeliveryQueue>,
-}
-
-async fn parts(config: &Config, registry: &Registry) -> Result<Parts, StartError> {
-    let on = |task: TaskName| config.site.tasks.contains(&task);
-    let uses_kube = [TaskName::LogicHandler, TaskName::KubeWatch, TaskName::TektonWatch, TaskName::GeoSync]
-        .into_iter()
-        .any(on);
-    let kube = if uses_kube {
-        let client = Kube::connect(config.kube.clone(), registry).await;
-        Some(client.map_err(|error| StartError::new("Kubernetes", &error))?)
-    } else {
-        None
-    };
-    let patroni = match &config.patroni.base {
-        Some(_) => {
-            let client = Patroni::new(&config.patroni);
-            Some(client.map_err(|error| StartError::new("Patroni", &error))?)
-        }
-        None => None,
-    };
-    let tekton = config.tekton.trigger.as_ref().map(Tekton::new).transpose();
-    let portal = config.portal.as_ref().map(Portal::new).transpose();
-    let resolvers = on(TaskName::DnsWatch).then(|| Resolvers::new(&config.dns)).transpose();
-    let (courier, queue) = match &config.peer {
-        Some(peer) if on(TaskName::PeerClientFwd) => {
-            let (courier, queue) = Courier::new(peer.forward_ms);
-            (Some(courier), Some(queue))
-        }
-        _ => (None, None),
-    };
-    let peer_host = config.patroni.peer_host.clone().unwrap_or_default();
-    let hands = Hands {
-        kube: kube.clone(),
-        patroni: patroni.clone(),
-        tekton: tekton.map_err(|error| StartError::new("Tekton", &error))?,
-        portal: portal.map_err(|error| StartError::new("the maintenance portal", &error))?,
-        courier,
-        database_peer: (peer_host, config.patroni.peer_port.clone()),
-        simulated: None,
-    };
-    let resolvers = resolvers.map_err(|error| StartError::new("DNS", &error))?;
-    Ok(Parts { kube, patroni, resolvers, hands, queue })
-}
-
 impl Agent {
     /// Starts an agent that serves HTTP on `listener`, or none.
     ///
@@ -183,8 +130,8 @@ impl Agent {
         metrics.set_release(&config.kube.namespace);
         let cancel = CancellationToken::new();
         let (bus, events) = Bus::new();
-        let parts = parts(&config, &registry).await?;
         let (windows, views) = windows();
+        let parts = parts(&config, &registry, &views.snapshot).await?;
         let notes = windows.notes.clone();
         let instance = new_instance();
         let desk = OperatorDesk::new(bus.clone());
@@ -304,6 +251,25 @@ struct Wiring<'a> {
 }
 
 impl Wiring<'_> {
+    /// How a task is treated.
+    fn policy(&self, name: TaskName, token: CancellationToken, routes: Option<&RouteParts>) -> Policy {
+        let mut policy = Policy::new(token);
+        let is_anycast = name == TaskName::Anycast;
+        // A process that does one thing only is no use without it.
+        let alone = self.config.site.tasks.len() == 1 && (is_anycast || name == TaskName::RouteWatch);
+        policy.vital = name == TaskName::LogicHandler || alone;
+        policy.heartbeat = match name {
+            TaskName::RouteWatch => routes.map(|routes| routes.pulse.clone()),
+            TaskName::GeoSync => self.geo.as_ref().map(|health| health.pulse()),
+            _ => None,
+        };
+        if is_anycast {
+            // It keeps the limits of its file, which a reload may change.
+            policy.stop_limit = ANYCAST_STOP_LIMIT;
+        }
+        policy
+    }
+
     /// The spawn table: one arm per task, in the order in which they are stopped.
     fn supervise(
         &self,
@@ -329,20 +295,12 @@ impl Wiring<'_> {
             let own = anycast.as_ref().filter(|_| is_anycast).map(|station| station.cancel.clone());
             let token = own.unwrap_or_default();
             let ctx = Ctx { cancel: token.clone(), bus: self.bus.clone(), registry: self.registry.clone() };
-            let mut policy = Policy::new(token);
-            policy.vital = name == TaskName::LogicHandler || is_anycast && self.config.site.tasks.len() == 1;
-            if is_anycast {
-                // It keeps the limits of its file, which a reload may change.
-                policy.stop_limit = ANYCAST_STOP_LIMIT;
-            }
-            if name == TaskName::GeoSync {
-                policy.heartbeat = self.geo.as_ref().map(|health| health.pulse());
-            }
+            let routes = parts.routes.clone().filter(|_| name == TaskName::RouteWatch);
+            let policy = self.policy(name, token, routes.as_ref());
             let (kube, patroni, resolvers) =
                 (parts.kube.clone(), parts.patroni.clone(), parts.resolvers.clone());
             let (peer, queue, logic, geo) = (peer.clone(), queue.clone(), logic.clone(), geo.clone());
-            let anycast = anycast.clone();
-            let observers = observers.clone();
+            let (anycast, observers) = (anycast.clone(), observers.clone());
             let factory = move || -> TaskFuture {
                 let (ctx, peer) = (ctx.clone(), peer.clone());
                 match name {
@@ -367,22 +325,12 @@ impl Wiring<'_> {
                     TaskName::GeoSync => with(geo.clone(), |((settings, kube), health)| {
                         geo_sync::run(ctx, settings, kube, health)
                     }),
+                    TaskName::RouteWatch => with(routes.clone(), |parts| route_watch::run(ctx, parts)),
                     TaskName::Anycast => with(anycast.clone(), Station::run),
                 }
             };
             supervisor.add(name, factory, policy);
         }
         supervisor
-    }
-}
-
-/// The task with what it needs, or its failure where that is not configured.
-fn with<T, F>(part: Option<T>, run: impl FnOnce(T) -> F) -> TaskFuture
-where
-    F: Future<Output = Exit> + Send + 'static,
-{
-    match part {
-        Some(part) => run(part).boxed(),
-        None => async { Exit::Failed("what it needs is not configured".to_owned()) }.boxed(),
     }
 }

@@ -6,7 +6,7 @@ use switchover_agent::lab::sim::plan::{MODES, Plan, Planted, Scenario};
 use switchover_agent::lab::sim::{Outcome, run};
 
 fn simulate(plan: Plan) -> Outcome {
-    run(plan).expect("a folder for the journals and a runtime")
+    run(plan).expect("a plan that can be carried out")
 }
 
 fn promises(outcome: &Outcome) -> BTreeSet<&'static str> {

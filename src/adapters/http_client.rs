@@ -6,7 +6,8 @@
 //!   `SSL_CERT_DIR` name) by reqwest's platform verifier. An image without any roots can still talk plain HTTP.
 //! * Proxies of the environment (`HTTP_PROXY`, `NO_PROXY`, ...) are honoured, never for a loopback address.
 //! * Redirects are not followed: a write is judged by its own status. Nothing is retried here.
-//! * No connection is kept: calls are seconds apart, and a stale one would fail the very call that matters.
+//! * No connection is kept unless asked for: calls are seconds apart, and a stale one would fail the very call that
+//!   matters.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -22,6 +23,9 @@ pub const BODY_LIMIT: usize = 1024 * 1024;
 
 /// Characters of a refusal's text that go into an error.
 const EXCERPT: usize = 160;
+
+/// How long an unused connection is kept, where any is.
+const IDLE: Duration = Duration::from_secs(20);
 
 /// Why a call failed. `what` says what was tried on what.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -97,7 +101,12 @@ pub fn kind_of_status(status: u16) -> FailureKind {
 
 /// A client for the system at `base`; `total` bounds a whole call, connecting and reading included.
 pub fn client(base: &str, total: Duration) -> Result<Client, HttpError> {
-    client_with(base, total, &Trust::default())
+    client_of(base, total, &Trust::default(), 0)
+}
+
+/// As [`client`], and keeps up to `idle` connections to each host for a little while: for bursts of calls.
+pub fn keeping_client(base: &str, total: Duration, idle: usize) -> Result<Client, HttpError> {
+    client_of(base, total, &Trust::default(), idle)
 }
 
 /// Certificates beside the system's.
@@ -111,10 +120,14 @@ pub struct Trust {
 
 /// As [`client`], with certificates of one's own.
 pub fn client_with(base: &str, total: Duration, trust: &Trust) -> Result<Client, HttpError> {
+    client_of(base, total, trust, 0)
+}
+
+fn client_of(base: &str, total: Duration, trust: &Trust, idle: usize) -> Result<Client, HttpError> {
     // reqwest takes the process's provider; where somebody already installed one (ours), this does nothing.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let plain = base.starts_with("http://");
-    let mut builder_with = builder(base, total);
+    let mut builder_with = builder(base, total, idle);
     if let Some(ca) = &trust.ca {
         let certificates = reqwest::Certificate::from_pem_bundle(ca).map_err(|e| broken(&e))?;
         builder_with = builder_with.tls_certs_only(certificates);
@@ -125,7 +138,7 @@ pub fn client_with(base: &str, total: Duration, trust: &Trust) -> Result<Client,
     match builder_with.build() {
         Ok(client) => Ok(client),
         // No trust roots on this machine: that must not stop what never uses TLS.
-        Err(_) if plain => builder(base, total).tls_certs_only([]).build().map_err(|e| broken(&e)),
+        Err(_) if plain => builder(base, total, idle).tls_certs_only([]).build().map_err(|e| broken(&e)),
         Err(error) => Err(broken(&error)),
     }
 }
@@ -134,12 +147,13 @@ fn broken(error: &reqwest::Error) -> HttpError {
     HttpError::Client { reason: cause(error) }
 }
 
-fn builder(base: &str, total: Duration) -> ClientBuilder {
+fn builder(base: &str, total: Duration, idle: usize) -> ClientBuilder {
     let builder = Client::builder()
         .user_agent(concat!("switchover-agent/", env!("CARGO_PKG_VERSION")))
         .redirect(reqwest::redirect::Policy::none())
         .retry(reqwest::retry::never())
-        .pool_max_idle_per_host(0)
+        .pool_max_idle_per_host(idle)
+        .pool_idle_timeout(IDLE)
         .connect_timeout(total)
         .timeout(total);
     if is_loopback(base) { builder.no_proxy() } else { builder }

@@ -8,6 +8,7 @@ mod geo;
 mod operate;
 mod past;
 mod plan;
+mod routes;
 mod run;
 mod simulate;
 mod standby;
@@ -27,6 +28,9 @@ use crate::config::{Layered, Problems, ProcessEnv, log};
 #[derive(Debug, Parser)]
 #[command(name = "switchover-agent", version, about)]
 struct Cli {
+    /// Settings from a file of NAME=value lines; what the environment sets already wins
+    #[arg(long, global = true, value_name = "FILE")]
+    env_file: Option<PathBuf>,
     #[command(subcommand)]
     command: Option<Commands>,
 }
@@ -91,9 +95,22 @@ enum Commands {
         free_ports: bool,
         #[command(flatten)]
         simulation: simulate::Arguments,
-        /// Play a built-in story instead, print a timeline, exit: `geo` (four clusters share a load balancer)
+        /// Play a built-in story instead, print a timeline, exit: `geo` (four clusters share a load balancer) or `routes`
+        /// (two regions, two clouds)
         #[arg(long, conflicts_with_all = ["cycle", "free_ports"])]
         scenario: Option<String>,
+    },
+    /// Steer the routes of Cloud Router and Cloudflare by the health of two regions, and do nothing else
+    Routes {
+        /// Check the settings of this process alone, as check-config does for all
+        #[arg(long, conflicts_with_all = ["once", "dry_run"])]
+        check: bool,
+        /// One cycle, then exit
+        #[arg(long)]
+        once: bool,
+        /// One cycle that says what it would write, and writes nothing
+        #[arg(long)]
+        dry_run: bool,
     },
     /// Publish labelled ingresses as a Cloudflare geo load balancer, and do nothing else
     Geo {
@@ -182,7 +199,15 @@ pub fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fail(&format!("no runtime: {error}")),
     };
-    let env = ProcessEnv;
+    let process = ProcessEnv;
+    let file = match cli.env_file.as_deref().map(routes::env_file).transpose() {
+        Ok(file) => file.unwrap_or_default(),
+        Err(reason) => {
+            fail(&reason);
+            return ExitCode::from(crate::config::EXIT_CONFIG);
+        }
+    };
+    let env = Layered(vec![&process, &file]);
     runtime.block_on(async {
         match cli.command.unwrap_or(Commands::Run { overrides: Overrides::default() }) {
             Commands::Run { overrides } => run::run(&Layered(vec![&overrides.layer(), &env])).await,
@@ -198,6 +223,7 @@ pub fn main() -> ExitCode {
             Commands::History { journal: None, limit, agent } => past::agent(&env, &agent.agent, limit).await,
             Commands::Replay { file } => past::replay(&file),
             Commands::Lab { scenario: Some(name), .. } => run::scenario(&env, &name).await,
+            Commands::Routes { check, once, dry_run } => routes::routes(&env, check, once, dry_run).await,
             Commands::Lab { cycle, free_ports, .. } => run::lab(&env, cycle, free_ports).await,
             Commands::Geo { dry_run } => geo::geo(&env, dry_run).await,
             Commands::Verify(arguments) => verify::verify(&arguments),
@@ -217,6 +243,11 @@ fn say(text: &str) {
 #[expect(clippy::print_stderr, reason = "progress is not the result, so it goes to standard error")]
 fn remark(text: &str) {
     eprintln!("{text}");
+}
+
+#[expect(clippy::print_stderr, reason = "warnings of commands go to standard error")]
+fn warn(text: &str) {
+    eprintln!("warning: {text}");
 }
 
 #[expect(clippy::print_stderr, reason = "errors of commands go to standard error")]

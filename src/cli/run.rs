@@ -24,15 +24,15 @@ use crate::tasks::clock::wall_now;
 use crate::tasks::supervisor::SupervisorEnd;
 
 /// The signals that ask the process to end; they count from the moment this is made.
-struct Ending(Option<(Signal, Signal)>);
+pub(super) struct Ending(Option<(Signal, Signal)>);
 
 impl Ending {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self(signal(SignalKind::terminate()).ok().zip(signal(SignalKind::interrupt()).ok()))
     }
 
     /// Resolves when the process is asked to end.
-    async fn asked(&mut self) {
+    pub(super) async fn asked(&mut self) {
         match &mut self.0 {
             Some((term, int)) => tokio::select! {
                 _ = term.recv() => {}
@@ -180,7 +180,8 @@ pub(super) async fn scenario(env: &dyn Lookup, name: &str) -> ExitCode {
     let _guard = lab_logs(env, true);
     match name {
         "geo" => super::geo::lab_scenario().await,
-        other => fail(&format!("--scenario {other}: the built-in scenarios are: geo")),
+        "routes" => super::routes::lab_scenario().await,
+        other => fail(&format!("--scenario {other}: the built-in scenarios are: geo, routes")),
     }
 }
 

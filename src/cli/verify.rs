@@ -56,6 +56,10 @@ pub(super) fn verify(arguments: &Arguments) -> ExitCode {
         (None, true) => SMALL.to_vec(),
         (None, false) => WHOLE.to_vec(),
     };
+    // Small and always whole, so first.
+    if let Err(why) = super::routes::verify() {
+        return fail(&why);
+    }
     search(&bounds, arguments)
 }
 

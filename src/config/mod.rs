@@ -6,6 +6,7 @@
 pub mod anycast;
 pub mod bgp;
 pub mod dns;
+pub mod env_file;
 pub mod faults;
 pub mod geo;
 pub mod http;
@@ -18,6 +19,7 @@ pub mod patroni;
 pub mod peer;
 pub mod portal;
 pub mod recorder;
+pub mod routes;
 pub mod safety;
 pub mod site;
 pub mod tekton;
@@ -56,6 +58,8 @@ pub struct Config {
     pub peer: Option<peer::PeerSettings>,
     /// Geo load balancing; `None` where `geo_sync` does not run.
     pub geo: Option<geo::GeoSettings>,
+    /// Route steering; `None` where `route_watch` does not run.
+    pub routes: Option<routes::RouteSettings>,
     /// Anycast services; `None` where `anycast` does not run.
     pub anycast: Option<anycast::settings::AnycastSettings>,
     /// HTTP interface.
@@ -138,6 +142,7 @@ impl Config {
             portal: portal::read(&mut reader),
             peer: uses_peer.then(|| peer::PeerSettings::read(&mut reader, true, now)),
             geo: on(TaskName::GeoSync).then(|| geo::read(&mut reader)),
+            routes: on(TaskName::RouteWatch).then(|| routes::read(&mut reader, site.side)),
             anycast: None,
             http: http::read(&mut reader, site.tasks.iter().all(|task| *task == TaskName::Anycast)),
             journal: journal::read(&mut reader, engine),
@@ -209,7 +214,7 @@ impl Config {
             }),
             release: self.kube.namespace.clone(),
             portal: self.portal.is_some(),
-            routes: false,
+            routes: self.routes.is_some(),
             promote_first: self.site.promote_first,
             fence_old_primary: self.site.fence_old_primary,
             health_replicas: self.site.health_replicas,
@@ -231,8 +236,9 @@ impl Config {
                 .to_owned()
         });
         let geo = self.geo.iter().flat_map(|geo| geo.warnings.clone());
+        let routes = self.routes.iter().flat_map(|routes| routes.warnings.clone());
         let own = self.site.warnings.iter().chain(&self.tekton.warnings).cloned();
-        own.chain(peer).chain(geo).chain(alone).collect()
+        own.chain(peer).chain(geo).chain(routes).chain(alone).collect()
     }
 }
 

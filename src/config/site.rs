@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::Reader;
 use super::kube::DATABASE_REPLICAS;
+use super::routes::clouds::LOCAL_BGP_ROUTER;
 use crate::model::{Side, SiteName};
 use crate::rules::policy::{Automation, DestructionGate};
 use crate::tasks::TaskName;
@@ -140,9 +141,12 @@ pub fn names_anycast(reader: &Reader<'_>) -> bool {
 fn read_tasks(reader: &mut Reader<'_>, services: bool) -> BTreeSet<TaskName> {
     // Whoever gives nothing but a predecessor's file wants that predecessor and no more.
     let is_site = [KUBE_CLUSTER, ENVIRONMENT].into_iter().any(|name| reader.text(name).is_some());
+    // The environment of a route-steering predecessor names no site and no processes.
+    let only_routes = !is_site && reader.text(LOCAL_BGP_ROUTER).is_some();
     let text = reader.text(PROCESS_LIST).unwrap_or_else(|| match (services, is_site) {
         (true, false) => TaskName::Anycast.to_string(),
         (true, true) => format!("{DEFAULT_PROCESSES},{}", TaskName::Anycast),
+        (false, _) if only_routes => TaskName::RouteWatch.to_string(),
         (false, _) => DEFAULT_PROCESSES.to_owned(),
     });
     let mut tasks = BTreeSet::new();

@@ -33,6 +33,8 @@ pub struct LabSettings {
     pub agents: [SocketAddr; 2],
     /// Settings of the agents beside or instead of the lab's own; an empty value removes one.
     pub env: BTreeMap<String, String>,
+    /// Further settings of each agent: active, passive.
+    pub side_env: [BTreeMap<String, String>; 2],
     /// The simulated world.
     pub world: WorldSettings,
 }
@@ -45,6 +47,7 @@ impl Default for LabSettings {
             sites: [at(6664), at(6665)],
             agents: [at(6666), at(6667)],
             env: BTreeMap::new(),
+            side_env: [BTreeMap::new(), BTreeMap::new()],
             world: WorldSettings::default(),
         }
     }
@@ -195,6 +198,7 @@ impl Ground {
         let mut env: BTreeMap<String, String> =
             pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
         env.extend(settings.env.clone());
+        env.extend(settings.side_env[here].clone());
         env.retain(|name, value| !value.is_empty() || name == "TEKTON_HMAC_SECRET");
         env
     }

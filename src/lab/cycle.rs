@@ -62,7 +62,7 @@ pub async fn run(lab: &Lab, mut line: impl FnMut(&str)) -> Result<Vec<Took>, Lab
     Ok(took)
 }
 
-async fn put(url: &str) -> Result<(), LabError> {
+pub(super) async fn put(url: &str) -> Result<(), LabError> {
     let client = crate::adapters::http_client::client(url, Duration::from_secs(5))
         .map_err(|error| LabError(error.to_string()))?;
     let answer = client.put(url).send().await.map_err(|error| LabError(format!("PUT {url}: {error}")))?;

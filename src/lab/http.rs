@@ -102,8 +102,10 @@ pub(super) fn serve(world: World, side: Side, listener: TcpListener) -> io::Resu
     let limits = Arc::new(Semaphore::new(CONNECTION_LIMIT));
     let site = Served { world, side, cancel: cancel.clone() };
     let router = Router::new().fallback(dispatch).with_state(site);
-    let server =
-        axum::serve(Sockets { listener, limits }, router.into_make_service_with_connect_info::<Connection>());
+    let server = axum::serve(
+        Sockets::new(listener, limits),
+        router.into_make_service_with_connect_info::<Connection>(),
+    );
     let stop = cancel.clone();
     let task = tokio::spawn(async move {
         let graceful = server.with_graceful_shutdown(stop.clone().cancelled_owned());
@@ -277,13 +279,13 @@ impl Served {
 
 /// What a handler can do to the connection that its request came on.
 #[derive(Debug, Clone)]
-struct Connection {
+pub(in crate::lab) struct Connection {
     aborted: Arc<AtomicBool>,
 }
 
 impl Connection {
     /// Closes the connection without an answer: the answer given back is never written.
-    fn abort(&self) -> Answer {
+    pub(in crate::lab) fn abort(&self) -> Answer {
         self.aborted.store(true, Ordering::SeqCst);
         Answer::default()
     }
@@ -299,9 +301,15 @@ impl Connected<IncomingStream<'_, Sockets>> for Connection {
     }
 }
 
-struct Sockets {
+pub(in crate::lab) struct Sockets {
     listener: TcpListener,
     limits: Arc<Semaphore>,
+}
+
+impl Sockets {
+    pub(in crate::lab) fn new(listener: TcpListener, limits: Arc<Semaphore>) -> Self {
+        Self { listener, limits }
+    }
 }
 
 impl Listener for Sockets {
@@ -320,7 +328,7 @@ impl Listener for Sockets {
 }
 
 /// A connection that can be told to say nothing more.
-struct Socket {
+pub(in crate::lab) struct Socket {
     stream: TcpStream,
     aborted: Arc<AtomicBool>,
     _permit: Option<OwnedSemaphorePermit>,

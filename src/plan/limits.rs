@@ -28,5 +28,7 @@ pub const PIPELINE_MS: u64 = 120_000;
 pub const CALL_MS: u64 = 15_000;
 /// Time that one call may take that itself waits for pods.
 pub const SCALE_CALL_MS: u64 = 610_000;
+/// Time that one call may take that changes routes in two clouds and reads them back.
+pub const ROUTES_CALL_MS: u64 = 150_000;
 /// Waiting for the witness's lease: the other site's lease, its grace and a renewal's time.
 pub const WITNESS_MS: u64 = 180_000;

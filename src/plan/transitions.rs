@@ -131,8 +131,9 @@ fn give_up_service(facts: &Facts) -> Vec<Step> {
     steps.extend(health(0, weight));
     steps.extend(maintenance_on(facts.portal, weight));
     steps.push(restart_gateway());
-    steps.extend(routes(RoutePin::Passive, facts));
     steps.push(order_peer(Transition::GolddrPrimary));
+    // Withdrawals wait until the other site announces, so its order comes first.
+    steps.extend(routes(RoutePin::Passive, facts));
     steps.push(record(Phase::GolddrPrimary));
     steps
 }

@@ -12,6 +12,7 @@
 
 mod absorb;
 pub mod automation;
+pub mod breaker;
 pub mod database;
 pub mod dns;
 mod gate;
@@ -29,6 +30,8 @@ pub mod policy;
 pub mod prefixes;
 pub mod refusal;
 mod requests;
+pub mod route_health;
+pub mod route_pin;
 mod runs;
 mod saved;
 pub mod sensors;
@@ -135,6 +138,7 @@ impl Engine {
         let id = self.state.last_action;
         let limit_ms = match &effect {
             Effect::ScaleDatabase { .. } | Effect::ScaleApplication { .. } => limits::SCALE_CALL_MS,
+            Effect::PinRoutes(_) => limits::ROUTES_CALL_MS,
             _ => limits::CALL_MS,
         };
         self.out.push(Action::Perform(Command { id, step: step.to_owned(), effect, limit_ms }));

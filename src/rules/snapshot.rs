@@ -9,7 +9,8 @@ use super::lease::FenceReason;
 use super::sensors::Senses;
 use super::state::{Lane, StepRun, StepStatus};
 use crate::model::{
-    Generation, Mono, Now, PatroniSample, PeerLink, PeerStatus, Phase, RecordSeen, RefusalNote, Side, Wall,
+    Generation, Mono, Now, PatroniSample, PeerLink, PeerStatus, Phase, RecordSeen, RefusalNote, RoutePin,
+    Side, Wall,
 };
 
 /// A step as shown.
@@ -110,6 +111,8 @@ pub struct Snapshot {
     pub disarmed: bool,
     /// Whether an automatic failover waits for acknowledgement.
     pub unacknowledged: bool,
+    /// Who owns the routes, where this agent steers them; `None` also where that is not known.
+    pub route_pin: Option<RoutePin>,
     /// What every sensor says of the active site.
     pub sensors: Senses,
     /// Why this site has stopped serving by itself.
@@ -156,6 +159,7 @@ impl Engine {
             traffic_moved: state.automation.traffic_moved,
             disarmed: state.automation.disarmed,
             unacknowledged: state.automation.unacknowledged,
+            route_pin: self.policy.routes.then(|| self.route_pin()).flatten(),
             sensors: self.senses(now.mono),
             self_fenced: state.lease.fenced.map(|(_, reason)| reason),
             lag_bytes: self.lag_bytes(now.mono),

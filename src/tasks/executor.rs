@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 
+use super::route_watch::RoutePinner;
 use crate::adapters::kube::Kube;
 use crate::adapters::patroni::Patroni;
 use crate::adapters::portal::Portal;
@@ -39,6 +40,8 @@ pub struct Hands {
     pub tekton: Option<Tekton>,
     /// Maintenance portal.
     pub portal: Option<Portal>,
+    /// The way to the routes.
+    pub routes: Option<RoutePinner>,
     /// The way to the peer.
     pub courier: Option<Courier>,
     /// Host and port of the peer's database, as the pods' environment names them.
@@ -91,7 +94,10 @@ impl Hands {
                 },
                 None => missing("a peer", "PROCESS_LIST with peer_client_fwd"),
             },
-            Effect::PinRoutes(_) => Outcome::Done(Detail::AlreadySo),
+            Effect::PinRoutes(pin) => match &self.routes {
+                Some(routes) => routes.pin(*pin).await,
+                None => missing("steered routes", "PROCESS_LIST with route_watch"),
+            },
             cluster => match &self.kube {
                 Some(kube) => self.on_cluster(kube, cluster, now).await,
                 None => missing("Kubernetes", "KUBE_API_URL or a kubeconfig"),

@@ -24,6 +24,7 @@ pub mod peer_client;
 pub mod peer_client_fwd;
 pub mod peer_server;
 pub mod recorder;
+pub mod route_watch;
 pub mod sensor_watch;
 pub mod supervisor;
 pub mod tekton_watch;
@@ -33,6 +34,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use futures_util::FutureExt;
 use tokio_util::sync::CancellationToken;
 
 use crate::bus::Bus;
@@ -84,13 +86,15 @@ pub enum TaskName {
     SensorWatch,
     /// Publishes ingresses as a geo load balancer.
     GeoSync,
+    /// Steers the routes of Cloud Router and Cloudflare.
+    RouteWatch,
     /// Checks services and announces their prefixes.
     Anycast,
 }
 
 impl TaskName {
     /// Every task, in a fixed order.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::LogicHandler,
         Self::DnsWatch,
         Self::KubeWatch,
@@ -102,6 +106,7 @@ impl TaskName {
         Self::TickProducer,
         Self::SensorWatch,
         Self::GeoSync,
+        Self::RouteWatch,
         Self::Anycast,
     ];
 
@@ -119,6 +124,7 @@ impl TaskName {
             Self::TickProducer => "tick_producer",
             Self::SensorWatch => "sensor_watch",
             Self::GeoSync => "geo_sync",
+            Self::RouteWatch => "route_watch",
             Self::Anycast => "anycast",
         }
     }
@@ -138,5 +144,16 @@ impl FromStr for TaskName {
             let known: Vec<&str> = Self::ALL.iter().map(|task| task.as_str()).collect();
             format!("known processes are {}", known.join(", "))
         })
+    }
+}
+
+/// The task with what it needs, or its failure where that is not configured.
+pub fn with<T, F>(part: Option<T>, run: impl FnOnce(T) -> F) -> supervisor::TaskFuture
+where
+    F: Future<Output = Exit> + Send + 'static,
+{
+    match part {
+        Some(part) => run(part).boxed(),
+        None => async { Exit::Failed("what it needs is not configured".to_owned()) }.boxed(),
     }
 }

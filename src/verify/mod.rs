@@ -17,6 +17,7 @@ pub mod mutants;
 pub mod pair;
 pub mod pair_rules;
 pub mod part;
+pub mod routes;
 pub mod rule;
 pub mod settings;
 pub mod site;

@@ -13,11 +13,11 @@ use std::time::Duration;
 
 use prometheus::{IntCounterVec, IntGauge, Opts, Registry};
 use reqwest::Method;
-use reqwest::header::RETRY_AFTER;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::http_client::{self, HttpError, kind_of_status};
+use super::http_client::{HttpError, kind_of_status};
+use super::wire::{Sent, Wire};
 use crate::config::Secret;
 use crate::model::FailureKind;
 use budget::Budget;
@@ -118,7 +118,8 @@ impl CloudflareError {
         matches!(self, Self::Refused { status: 401 | 403, .. })
     }
 
-    fn code(&self) -> String {
+    /// Its word in metrics.
+    pub(in crate::adapters) fn code(&self) -> String {
         match self {
             Self::Http(HttpError::Timeout { .. }) => "timeout".to_owned(),
             Self::Http(_) => "no-answer".to_owned(),
@@ -135,7 +136,7 @@ pub struct Cloudflare {
 }
 
 struct Inner {
-    http: reqwest::Client,
+    wire: Wire,
     settings: CloudflareSettings,
     budget: Budget,
     requests: IntCounterVec,
@@ -148,7 +149,15 @@ impl Cloudflare {
     /// # Errors
     /// Where the HTTP client or the metrics cannot be made.
     pub fn new(settings: CloudflareSettings, registry: &Registry) -> Result<Self, HttpError> {
-        let http = http_client::client(&settings.base, settings.timeout)?;
+        let wire = Wire::network(settings.timeout, 0)?;
+        Self::over(settings, registry, wire)
+    }
+
+    /// A client that goes another way than over the network.
+    ///
+    /// # Errors
+    /// Where the metrics cannot be made.
+    pub fn over(settings: CloudflareSettings, registry: &Registry, wire: Wire) -> Result<Self, HttpError> {
         let broken = |error: prometheus::Error| HttpError::Client { reason: error.to_string() };
         let requests = IntCounterVec::new(
             Opts::new("switchover_cf_requests_total", "Calls of the Cloudflare API, by result"),
@@ -163,7 +172,7 @@ impl Cloudflare {
         registry.register(Box::new(requests.clone())).map_err(broken)?;
         registry.register(Box::new(remaining.clone())).map_err(broken)?;
         let budget = Budget::new(settings.budget);
-        Ok(Self { inner: Arc::new(Inner { http, settings, budget, requests, remaining }) })
+        Ok(Self { inner: Arc::new(Inner { wire, settings, budget, requests, remaining }) })
     }
 
     /// One object or anything that is not a list: the `result` of the envelope. Repeated while that may help.
@@ -179,17 +188,30 @@ impl Cloudflare {
     /// # Errors
     /// As [`Cloudflare::get`]; half a list is an error, never a short list.
     pub async fn list(&self, path: &str, object: &'static str) -> Result<Vec<Value>, CloudflareError> {
+        self.list_at(path, object, "/result").await
+    }
+
+    /// All pages of a list that is somewhere inside the envelope.
+    ///
+    /// # Errors
+    /// As [`Cloudflare::list`].
+    pub async fn list_at(
+        &self,
+        path: &str,
+        object: &'static str,
+        pointer: &str,
+    ) -> Result<Vec<Value>, CloudflareError> {
         let mut all = Vec::new();
         let mut page = 1;
         loop {
             let separator = if path.contains('?') { '&' } else { '?' };
             let target = if page == 1 { path.to_owned() } else { format!("{path}{separator}page={page}") };
-            let envelope = self.read(&target, object).await?;
+            let mut envelope = self.read(&target, object).await?;
             let info =
                 |field: &str| envelope.pointer(&format!("/result_info/{field}")).and_then(Value::as_u64);
             let (pages, total) = (info("total_pages").unwrap_or(1), info("total_count"));
-            match take_result(envelope) {
-                Value::Array(items) => all.extend(items),
+            match envelope.pointer_mut(pointer).map(Value::take) {
+                Some(Value::Array(items)) => all.extend(items),
                 _ => {
                     return Err(malformed(&format!("GET {path}"), "the result is not a list"));
                 }
@@ -222,6 +244,11 @@ impl Cloudflare {
         object: &'static str,
     ) -> Result<Value, CloudflareError> {
         Ok(take_result(self.once(&method, path, body, object).await?))
+    }
+
+    /// How long `Retry-After` still keeps calls from being made.
+    pub(in crate::adapters) fn blocked_for(&self) -> Duration {
+        self.inner.budget.blocked_for()
     }
 
     async fn read(&self, path: &str, object: &'static str) -> Result<Value, CloudflareError> {
@@ -269,16 +296,16 @@ impl Cloudflare {
         let settings = &self.inner.settings;
         let what = format!("{method} {}", path.split('?').next().unwrap_or_default());
         let url = format!("{}{path}", settings.base);
-        let mut request = self.inner.http.request(method.clone(), url).bearer_auth(settings.token.expose());
+        let mut request = Sent::new(method.clone(), url).bearer(settings.token.expose());
         if let Some(body) = body {
             request = request.json(body);
         }
-        let answer = http_client::call(request, &what).await.map_err(CloudflareError::Http)?;
-        if answer.status.as_u16() == 429 {
-            let seconds = answer.headers.get(RETRY_AFTER).and_then(|v| v.to_str().ok()?.parse().ok());
-            self.inner.budget.block(Duration::from_secs(seconds.unwrap_or(5)));
+        let sent = self.inner.wire.send(request, &what, settings.timeout).await;
+        let answer = sent.map_err(CloudflareError::Http)?;
+        if answer.status == 429 {
+            self.inner.budget.block(answer.retry_after().unwrap_or(Duration::from_secs(5)));
         }
-        judge(&what, answer.status.as_u16(), answer.json().ok())
+        judge(&what, answer.status, answer.json())
     }
 }
 
