@@ -786,3 +786,31 @@ fn only_a_fence_that_holds_gives_a_consent() {
     assert!(pair.half(Side::Passive).site.is_writable(), "nothing was taken away");
     assert!(!pair.half(Side::Active).site.is_writable());
 }
+
+#[test]
+fn a_fenced_site_that_hears_the_peer_and_is_not_heard_stays_fenced() {
+    // Found by the simulation (seed 13): fenced and unfenced in turns within one event, a chore each time.
+    let mut settings = policy(Side::Active);
+    settings.automation = switchover_agent::rules::policy::Automation::SelfFencing;
+    settings.safety.lease_ms = 15_000;
+    let mut engine = Engine::new(settings);
+    let at = |ms: u64| Now { mono: Mono(ms), wall: Wall(1_767_225_600_000 + ms) };
+    let keys = [("last_stable_state", "active-passive"), ("transition", "")];
+    let data = keys.map(|(key, value)| (key.to_owned(), value.to_owned())).into_iter().collect();
+    engine.handle(Event::Record(RecordSeen::Present(Record::from_data(data, Some("1".to_owned())))), at(0));
+    let status = PeerStatus {
+        phase: "active-passive".to_owned(),
+        writable: Some(false),
+        standby: Some(true),
+        ..PeerStatus::default()
+    };
+    for second in 1..20 {
+        let actions = engine.handle(Event::PeerStatus(status.clone()), at(second * 1_000));
+        let loops = actions.iter().any(|action| {
+            matches!(action, Action::Report(Note::Remark { text, .. }) if text.contains("did not come to rest"))
+        });
+        assert!(!loops, "second {second}");
+    }
+    assert!(engine.state().lease.fenced.is_some());
+    assert!(engine.state().chores.steps.len() < 10, "{}", engine.state().chores.steps.len());
+}

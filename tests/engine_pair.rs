@@ -408,3 +408,20 @@ fn a_damaged_journal_keeps_the_agent_still_until_a_person_resumes_it() {
     pair.run(1_000);
     cycle_to(&mut pair, Transition::GolddrPrimary, "golddr-primary");
 }
+
+#[test]
+fn a_persons_move_never_promotes_beside_a_primary_that_is_seen() {
+    // Found by the simulation (seed 12): the order reaches the active site, whose API server is down for minutes.
+    let mut pair = Pair::new(|policy| {
+        policy.fence_old_primary = true;
+        policy.promote_first = true;
+    });
+    pair.run(5_000);
+    pair.half_mut(Side::Active).site.api_up = false;
+    pair.ask(Side::Passive, Transition::GolddrPrimary);
+    pair.run(10 * 60_000);
+    assert_eq!(pair.split_brain_ms, 0);
+    assert!(!pair.half(Side::Passive).site.is_writable());
+    let halted = pair.half(Side::Passive).notes.iter().any(|(_, note)| matches!(note, Note::Halted { .. }));
+    assert!(halted, "a person is told what stands in the way");
+}

@@ -91,7 +91,10 @@ impl Engine {
             return;
         }
         match self.state.lease.fenced {
-            Some(_) if self.may_serve_again(now) => self.serve_again(now),
+            // Hearing the peer is not being heard: without a lease it would be fenced again at once.
+            Some(_) if self.may_serve_again(now) && self.must_fence(now.mono).is_none() => {
+                self.serve_again(now);
+            }
             Some(_) => self.stay_fenced(now),
             None => {
                 if let Some(reason) = self.must_fence(now.mono) {
