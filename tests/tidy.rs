@@ -225,3 +225,16 @@ fn good_code_passes() {
     let test_part = "//! x\n#[cfg(test)]\nmod tests {\n    use std::collections::HashMap;\n}\n";
     assert_eq!(check("rules/a.rs", test_part), Vec::<String>::new());
 }
+
+#[test]
+fn only_the_rules_and_the_checker_name_a_seeded_fault() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut paths = Vec::new();
+    files(&root, &mut paths);
+    let may = |name: &str| ["rules/", "verify/", "cli/verify.rs"].iter().any(|start| name.starts_with(start));
+    for path in paths {
+        let name = path.strip_prefix(&root).expect("inside src").to_str().expect("utf-8").to_owned();
+        let text = std::fs::read_to_string(&path).expect("readable file").to_lowercase();
+        assert!(may(&name) || !text.contains("mutant"), "{name} names a seeded fault");
+    }
+}

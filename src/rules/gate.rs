@@ -192,3 +192,27 @@ impl Engine {
         }
     }
 }
+
+impl Engine {
+    /// A run that is not begun, to see whether its gate would open.
+    pub(super) fn trial_run(&self, from: Phase, start: &super::runs::Start, now: Now) -> Run {
+        let (_, _, timeline_before, local_lsn) = self.database_facts(now.mono);
+        Run {
+            transition: start.transition,
+            generation: start.generation,
+            rule: String::new(),
+            origin: start.origin,
+            lane: super::state::Lane::default(),
+            facts: self.facts(start.origin, false, now),
+            started: now.mono,
+            from,
+            consented: start.consented || start.origin == Origin::Peer,
+            accept_data_loss: start.accept_data_loss.clone(),
+            timeline_before,
+            local_lsn,
+            catch_up_lsn: start.catch_up_lsn,
+            halted: None,
+            gate_closed: None,
+        }
+    }
+}
