@@ -7,9 +7,9 @@ use super::database::{Role, concerns, follows, is_writable, role};
 use super::mutant::Mutant;
 use super::policy::{Automation, DestructionGate};
 use super::refusal::Refusal;
-use super::state::{Origin, Run};
+use super::state::{Origin, Run, StepRun};
 use crate::model::{Effect, Mono, Now, PatroniSample, PatroniView, PeerLink, PeerStatus, Phase};
-use crate::plan::Work;
+use crate::plan::{Done, Work};
 
 impl Run {
     /// Whether this run is yet to stop the local database, so that what is seen of it is the copy that would go.
@@ -85,6 +85,13 @@ impl Engine {
             && (self.policy.automation != Automation::SelfFencing || self.state.lease.peer_lapsed);
         lost || self.mutated(Mutant::PeerAlwaysFenced)
             || self.peer_status_now(now).is_some_and(|status| status.writable == Some(false))
+    }
+
+    /// Whether going on without this step would make a second primary beside one that is seen. Nobody's request is
+    /// reason enough, unless it accepts the loss.
+    pub(super) fn peer_seen_writable(&self, step: &StepRun, run: &Run, now: Now) -> bool {
+        let writable = self.peer_status_now(now.mono).is_some_and(|status| status.writable == Some(true));
+        step.step.done == Done::PeerFenced && run.accept_data_loss.is_none() && writable
     }
 
     /// What the peer last told, where it is fresh.

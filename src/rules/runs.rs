@@ -4,7 +4,7 @@ use super::Engine;
 use super::lanes::Progress;
 use super::mutant::Mutant;
 use super::pipeline::{Pipeline, Verdict};
-use super::state::{Halt, Lane, Origin, Run, StepRun};
+use super::state::{Halt, Lane, Origin, Run};
 use super::table::Rule;
 use crate::model::{
     Detail, Effect, Generation, Note, Now, Phase, RecordSeen, RecordTransition, Side, Transition,
@@ -178,13 +178,6 @@ impl Engine {
             lane.cursor += 1;
             self.changed = true;
         }
-    }
-
-    /// Whether going on without this step would make a second primary beside one that is seen. Nobody's request is
-    /// reason enough, unless it accepts the loss.
-    fn peer_seen_writable(&self, step: &StepRun, run: &Run, now: Now) -> bool {
-        let writable = self.peer_status_now(now.mono).is_some_and(|status| status.writable == Some(true));
-        step.step.done == plan::Done::PeerFenced && run.accept_data_loss.is_none() && writable
     }
 
     pub(super) fn halt(&mut self, run: &mut Run, step: String, reason: String) {
