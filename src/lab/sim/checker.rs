@@ -324,6 +324,8 @@ impl Judge<'_> {
                 *self.found.transitions.entry(rule.clone()).or_default() += 1;
                 self.free.running.insert(side);
                 self.free.away = transition != Transition::ActivePassive.wire();
+                // A person's failback acknowledges the failover before it.
+                self.free.unacknowledged &= self.free.away;
                 if rule == "failover-by-traffic" {
                     self.free.unacknowledged = true;
                     self.reacted(index, at);

@@ -60,7 +60,7 @@ pub enum Planted {
     Gullible,
     /// Promotion forgets the newest acknowledged writes.
     Forgetful,
-    /// Every answer of the API is lost for ever: nothing ends.
+    /// No standby ever follows, and no agent knows.
     Stuck,
 }
 

@@ -106,7 +106,7 @@ impl Stage {
             (_, true, false) => Some((FailureKind::Transient, "500: Internal Server Error")),
             _ => None,
         };
-        let answer_lost = dice.chance(broken.api_flaky) || self.shared.plan.planted == Planted::Stuck;
+        let answer_lost = dice.chance(broken.api_flaky);
         Way { there, back, refused, answer_lost }
     }
 

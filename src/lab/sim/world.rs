@@ -247,7 +247,10 @@ impl World {
     /// ceases to take writes hands over all it has first, as PostgreSQL does on a clean shutdown.
     fn source_of(&mut self, side: Side) -> Option<SourceFacts> {
         let other = side.other();
-        let cut = self.line.from_active || self.line.from_passive || self.line.replication;
+        let cut = self.planted == Planted::Stuck
+            || self.line.from_active
+            || self.line.from_passive
+            || self.line.replication;
         let source = if cut { None } else { self.look(other).database.as_source() };
         let lag = self.look(other).broken.lag;
         let kept = &mut self.sources[side as usize];
