@@ -73,7 +73,7 @@ const ROUTE_STATES: usize = 5_000_000;
 
 /// The route decision's own search, which is small and always closes.
 pub(super) fn verify() -> Result<(), String> {
-    let found = search::search(2, ROUTE_STATES);
+    let found = search::search(1, ROUTE_STATES);
     say(&format!(
         "routes: {} states, {} moves, {:.1} s, {}",
         found.states,
