@@ -167,7 +167,7 @@ async fn drive(
     }
 }
 
-pub async fn is_over(rig: &Rig, scenario: &Scenario) -> bool {
+async fn is_over(rig: &Rig, scenario: &Scenario) -> bool {
     for side in Side::ALL {
         let Some(shown) = rig.status(side).await else { return false };
         if !(scenario.is_over)(side, &shown) {
