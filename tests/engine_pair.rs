@@ -425,3 +425,18 @@ fn a_persons_move_never_promotes_beside_a_primary_that_is_seen() {
     let halted = pair.half(Side::Passive).notes.iter().any(|(_, note)| matches!(note, Note::Halted { .. }));
     assert!(halted, "a person is told what stands in the way");
 }
+
+#[test]
+fn an_order_to_give_up_the_service_fences_even_where_the_record_cannot_be_written() {
+    // Found by the simulation (seeds 67, 92, 305): the API server of the active site was down and its Patroni was not.
+    let mut pair = Pair::new(|policy| {
+        policy.fence_old_primary = true;
+        policy.promote_first = true;
+    });
+    pair.run(5_000);
+    pair.half_mut(Side::Active).site.faults.insert("record".to_owned(), 1_000);
+    pair.ask(Side::Passive, Transition::GolddrPrimary);
+    assert!(pair.run_until(60_000, |pair| pair.half(Side::Passive).site.is_writable()));
+    assert!(!pair.half(Side::Active).site.is_writable());
+    assert_eq!(pair.split_brain_ms, 0);
+}

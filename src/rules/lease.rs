@@ -17,11 +17,14 @@ use serde::{Deserialize, Serialize};
 use super::Engine;
 use super::policy::Automation;
 use super::refusal::Refusal;
-use super::state::Origin;
+use super::state::{Origin, StepRun, StepStatus};
 use crate::model::{
     Effect, LeaseHolder, Mono, Now, PeerLink, PeerStatus, Phase, Side, Transition, WitnessSample,
 };
-use crate::plan::transitions;
+use crate::plan::{Work, transitions};
+
+/// Name of the chore that lets a fenced database take writes again.
+const UNFENCE: &str = "unfence-database";
 
 /// Why a site has fenced itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -154,9 +157,15 @@ impl Engine {
 
     fn push_self_fence(&mut self, now: Now) {
         let facts = self.facts(Origin::Automation, false, now);
-        for step in transitions::build_self_fence(&facts) {
+        // Other chores may wait for a slow API server for longer than the grace; the database is let go beside them,
+        // and nothing that was to make it writable again comes after it.
+        self.state.chores.steps.retain(|run| run.step.name != UNFENCE || run.status != StepStatus::Pending);
+        let mut steps = transitions::build_self_fence(&facts).into_iter();
+        self.state.beside.extend(steps.next().map(StepRun::new));
+        for step in steps {
             self.push_step(step);
         }
+        self.changed = true;
     }
 
     /// Level-triggered: a fence that was not carried out is asked for again.
@@ -189,7 +198,8 @@ impl Engine {
         self.state.lease.fenced = None;
         self.state.lease.was_out = false;
         self.remark("warning", "the other site has not taken over; this site serves again".to_owned());
-        self.push_chore("unfence-database", Effect::PromoteDatabase);
+        self.state.beside.retain(|run| run.step.work != Work::Do(Effect::FenceDatabase));
+        self.push_chore(UNFENCE, Effect::PromoteDatabase);
         let facts = self.facts(Origin::Automation, false, now);
         for step in transitions::build_rollback(&facts) {
             self.push_step(step);

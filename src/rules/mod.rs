@@ -28,6 +28,7 @@ mod outbox;
 pub mod pipeline;
 pub mod policy;
 pub mod prefixes;
+mod progress;
 pub mod refusal;
 mod requests;
 pub mod route_health;

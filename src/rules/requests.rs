@@ -10,9 +10,9 @@ use super::runs::Start;
 use super::state::{Origin, Request, StepRun};
 use super::table::{Guard, Rule, Trigger, decide, required_phase};
 use crate::model::{
-    Effect, Generation, Now, PeerLink, Phase, RecordPhase, RecordSeen, RecordTransition, Transition,
+    Effect, Generation, Now, PeerLink, Phase, RecordPhase, RecordSeen, RecordTransition, Side, Transition,
 };
-use crate::plan::blocks::record_as;
+use crate::plan::blocks::{fence_database, record_as};
 use crate::plan::{Done, Failure, Step, Undo, Work, limits};
 
 /// Name of the chore that writes a request into the record.
@@ -290,7 +290,16 @@ impl Engine {
             let text = format!("the halted {} is given up for {transition}", run.transition);
             self.remark("warning", text);
         }
+        self.fence_for_order(transition, now);
         self.put_request(request);
+    }
+
+    /// The peer is about to take the service: a record that cannot be written must not keep our database writable.
+    fn fence_for_order(&mut self, transition: Transition, now: Now) {
+        let gives_up = transition == Transition::GolddrPrimary && self.policy.side == Side::Active;
+        if gives_up && self.policy.fence_old_primary && self.database_facts(now.mono).0 != Some(false) {
+            self.push_step(Step { limit_ms: limits::PATIENCE_MS, ..fence_database(Failure::Proceed) });
+        }
     }
 
     fn is_repetition(&self, transition: Transition, generation: Option<Generation>) -> bool {

@@ -14,7 +14,7 @@ use crate::adapters::kube::Kube;
 use crate::adapters::patroni::Patroni;
 use crate::adapters::portal::Portal;
 use crate::adapters::tekton::Tekton;
-use crate::model::{Aim, Command, Detail, Effect, FailureKind, Outcome, Traffic, Wall};
+use crate::model::{Aim, Command, Detail, Effect, FailureKind, Outcome, PipelineRunSeen, Traffic, Wall};
 use crate::peer::delivery::Courier;
 
 /// A simulated site in place of the adapters: everything but messages to the peer.
@@ -24,6 +24,9 @@ pub trait SimulatedSite: Send + Sync {
 
     /// Identifies what a once-only effect is about.
     fn aim(&self, effect: &Effect) -> Aim;
+
+    /// The pipeline run of an event as it is now.
+    fn run_of<'a>(&'a self, event_id: &'a str) -> BoxFuture<'a, Option<PipelineRunSeen>>;
 
     /// Whether what an earlier try aimed at has happened: its outcome then, `None` = try again.
     fn look_up<'a>(&'a self, effect: &'a Effect, aim: &'a Aim) -> BoxFuture<'a, Option<Outcome>>;

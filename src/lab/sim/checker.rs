@@ -177,7 +177,10 @@ impl Judge<'_> {
 
     /// Whether the sites could not talk at some moment shortly before this one.
     fn was_out_of_reach(&self, at: u64) -> bool {
-        !self.line_on || self.last_break.is_some_and(|mended| at < mended + REACH_MS)
+        let noisy = |kind: Kind| matches!(kind, Kind::Loss | Kind::Delay);
+        !self.line_on
+            || self.last_break.is_some_and(|mended| at < mended + REACH_MS)
+            || self.faults.iter().any(|(kind, _, until)| noisy(*kind) && at < until + REACH_MS)
     }
 
     fn roles(&mut self, index: usize, at: u64, side: Side, on: bool) {

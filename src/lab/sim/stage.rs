@@ -11,7 +11,7 @@ use super::gate::Gate;
 use super::history::Fact;
 use super::plan::Planted;
 use super::world::Shared;
-use crate::model::{Aim, Detail, Effect, FailureKind, Outcome, Side};
+use crate::model::{Aim, Detail, Effect, FailureKind, Outcome, PipelineRunSeen, Side};
 use crate::tasks::executor::SimulatedSite;
 
 /// How often a call that waits for pods looks again.
@@ -59,6 +59,20 @@ impl SimulatedSite for Stage {
             }
             _ => Aim::Object { uid: identity },
         }
+    }
+
+    fn run_of<'a>(&'a self, event_id: &'a str) -> BoxFuture<'a, Option<PipelineRunSeen>> {
+        async move {
+            self.gate.pass().await;
+            tokio::time::sleep(Duration::from_millis(LOOK_UP_MS)).await;
+            let world = self.shared.lock();
+            let site = world.look(self.side);
+            if site.broken.api_down {
+                return None;
+            }
+            site.list_runs().into_iter().find(|run| run.event_id.as_deref() == Some(event_id))
+        }
+        .boxed()
     }
 
     fn look_up<'a>(&'a self, effect: &'a Effect, aim: &'a Aim) -> BoxFuture<'a, Option<Outcome>> {

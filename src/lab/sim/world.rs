@@ -85,6 +85,7 @@ pub struct World {
     planted: Planted,
     sources: [Option<(u64, SourceFacts)>; 2],
     writable: [bool; 2],
+    last_writer: Option<Side>,
     line_on: bool,
     traffic: Option<Side>,
     busy_until: u64,
@@ -121,6 +122,7 @@ impl Shared {
             planted: plan.planted,
             sources: [None, None],
             writable: [false; 2],
+            last_writer: None,
             line_on: false,
             traffic: None,
             busy_until: TAIL_MS,
@@ -271,7 +273,8 @@ impl World {
             if std::mem::replace(&mut self.writable[side as usize], on) == on {
                 continue;
             }
-            if on && self.now > 0 {
+            // An election that ends where it began moves nothing.
+            if on && self.last_writer.replace(side) == Some(side.other()) {
                 self.note_promotion(side);
             }
             self.note(Fact::Writable { side, on });
@@ -326,7 +329,10 @@ impl World {
 
     /// Whether the agents can talk and the databases replicate.
     pub fn is_connected(&self) -> bool {
-        self.can_talk() && !self.line.replication && self.sites.iter().all(|site| !site.broken.database)
+        self.can_talk()
+            && self.line.loss == 0
+            && !self.line.replication
+            && self.sites.iter().all(|site| !site.broken.database)
     }
 
     /// Where the load balancer sends clients.
