@@ -148,6 +148,32 @@ impl Engine {
         origin: Origin,
         now: Now,
     ) -> Result<&'static Rule, Refusal> {
+        self.permit_but(phase, transition, origin, None, now)
+    }
+
+    /// The same for a request to which the peer has just said yes: that proves it alive, also where it was started
+    /// again and its heartbeats are not answered yet.
+    ///
+    /// # Errors
+    /// The refusal.
+    pub(super) fn permit_consented(
+        &self,
+        phase: Phase,
+        transition: Transition,
+        origin: Origin,
+        now: Now,
+    ) -> Result<&'static Rule, Refusal> {
+        self.permit_but(phase, transition, origin, Some(Guard::PeerNotLost), now)
+    }
+
+    fn permit_but(
+        &self,
+        phase: Phase,
+        transition: Transition,
+        origin: Origin,
+        met: Option<Guard>,
+        now: Now,
+    ) -> Result<&'static Rule, Refusal> {
         if let Some(what) = &self.state.safe_halt {
             return Err(Refusal::JournalDamaged(what.clone()));
         }
@@ -163,7 +189,7 @@ impl Engine {
             }
             other => other?,
         };
-        for guard in rule.guards {
+        for guard in rule.guards.iter().filter(|guard| Some(**guard) != met) {
             self.check_guard(*guard, now)?;
         }
         let lent = self.state.grant.as_ref().is_some_and(|grant| grant.fenced);
