@@ -1,10 +1,16 @@
 //! One test for each defect of the rules that a checker found: the search of `verify`, the simulation, the kill matrix.
 
-use switchover_agent::model::{Event, Note, PeerMessage, Side, Transition};
+use switchover_agent::model::{
+    Action, Command, Detail, Effect, Event, Generation, Mono, Note, Now, Outcome, PeerMessage, Record,
+    RecordSeen, Side, Transition, Wall,
+};
+use switchover_agent::rules::Engine;
 use switchover_agent::rules::policy::Policy;
-use switchover_agent::verify::pair::{Cut, Pair};
+use switchover_agent::verify::pair::{Cut, EPOCH_MS, Pair, policy};
+use switchover_agent::verify::site::Role;
 
 const MINUTE: u64 = 60_000;
+const APART: Cut = Cut { from_active: true, from_passive: true };
 
 fn pair_with(adjust: impl Fn(&mut Policy)) -> Pair {
     let mut pair = Pair::new(adjust);
@@ -39,7 +45,7 @@ fn waits_for_a_lost_yes(pair: &mut Pair, wanted: Transition) -> PeerMessage {
     };
     assert!(pair.run_until(MINUTE, |pair| yes(pair).is_some()));
     let yes = yes(pair).expect("seen a moment ago");
-    pair.cut = Cut { from_active: true, from_passive: true };
+    pair.cut = APART;
     pair.run(10_000);
     assert!(pair.half(Side::Active).engine.state().ask.is_some(), "it still waits");
     yes
@@ -79,4 +85,195 @@ fn a_yes_of_a_lost_peer_that_shows_no_fence_starts_no_failback_that_relies_on_on
     assert_eq!(refusals(&pair, Side::Active), ["peer-lost"]);
     pair.run(MINUTE);
     assert_eq!(pair.split_brain_ms, 0);
+}
+
+/// The agent of a side dies and is started again with what it had saved.
+fn restart(pair: &mut Pair, side: Side) {
+    let now = pair.now;
+    let half = pair.half_mut(side);
+    let (settings, saved) = (half.engine.policy().clone(), half.engine.state().durable());
+    half.engine = Engine::restore(settings, saved.after_restart(now));
+    half.running = true;
+}
+
+fn is_given_consent(pair: &Pair) -> bool {
+    pair.half(Side::Passive).engine.state().grant.is_some()
+}
+
+fn in_gold_standby_with_fencing() -> Pair {
+    let mut pair = pair_with(|policy| policy.fence_old_primary = true);
+    to(&mut pair, Transition::GolddrPrimary, "golddr-primary");
+    to(&mut pair, Transition::GoldStandby, "gold-standby");
+    pair
+}
+
+/// Found by the search; that such a rebuild deletes nothing where the copies have diverged stands in
+/// `engine_cases`: `an_order_before_the_first_look_at_the_database_deletes_no_diverged_copy`.
+#[test]
+fn a_rebuild_that_begins_before_the_first_look_compares_timelines_when_it_has_looked() {
+    let mut pair = pair_with(|_| {});
+    to(&mut pair, Transition::GolddrPrimary, "golddr-primary");
+    to(&mut pair, Transition::GoldStandby, "gold-standby");
+    pair.ask(Side::Active, Transition::ActivePassive);
+    assert!(pair.run_until(MINUTE, |pair| pair.half(Side::Active).engine.state().run.is_some()));
+    pair.half_mut(Side::Passive).running = false;
+    assert!(pair.run_until(MINUTE, |pair| pair.half(Side::Active).site.recorded().0 == "active-passive"));
+    pair.run(1_500 - pair.now.0 % 1_000);
+    restart(&mut pair, Side::Passive);
+    let record = pair.half(Side::Passive).site.record_seen();
+    pair.inject(Side::Passive, Event::Record(record));
+    let generation = Some(pair.half(Side::Active).engine.state().generation);
+    let state = "active-passive".to_owned();
+    let message = PeerMessage::TransitionTo { state, generation, accept_data_loss: None };
+    pair.inject(Side::Passive, Event::PeerMessage { id: None, message, authenticated: true });
+    pair.run(100);
+    let begun = pair.half(Side::Passive).engine.state().run.as_ref().expect("the order is obeyed");
+    assert_eq!(begun.timeline_before, None, "nobody has looked yet");
+    assert!(pair.run_until(10 * MINUTE, |pair| pair.is_settled_in("active-passive")));
+    assert_eq!(pair.half(Side::Passive).site.database.role, Role::Standby);
+}
+
+#[test]
+fn a_failover_asked_for_while_a_fence_for_a_consent_is_on_its_way_ends_writable() {
+    let mut pair = in_gold_standby_with_fencing();
+    // Just after a look at the database, so that the next one comes after the plan is made.
+    pair.run(1_050 - pair.now.0 % 1_000);
+    pair.ask(Side::Active, Transition::ActivePassive);
+    assert!(pair.run_until(MINUTE, is_given_consent));
+    pair.run(300);
+    let passive = pair.half(Side::Passive);
+    assert!(passive.site.is_writable(), "the fence has not taken effect");
+    pair.cut = APART;
+    pair.inject(Side::Passive, Event::PeerLink { up: false, reason: "no answer".to_owned() });
+    pair.ask(Side::Passive, Transition::GolddrPrimary);
+    pair.run(5 * MINUTE);
+    let passive = pair.half(Side::Passive);
+    assert_eq!(passive.site.recorded().0, "golddr-primary");
+    assert!(passive.site.is_writable(), "{:?}", passive.site.asked);
+}
+
+#[test]
+fn a_failover_asked_for_while_the_peer_may_promote_on_our_consent_is_refused() {
+    let mut pair = in_gold_standby_with_fencing();
+    pair.ask(Side::Active, Transition::ActivePassive);
+    assert!(pair.run_until(MINUTE, is_given_consent));
+    pair.ask(Side::Passive, Transition::GolddrPrimary);
+    assert!(pair.run_until(5 * MINUTE, |pair| pair.is_settled_in("active-passive")));
+    let refused = pair.half(Side::Passive).notes.iter().any(
+        |(_, note)| matches!(note, Note::Answer { accepted: false, message, .. } if message.starts_with("transition-in-progress")),
+    );
+    assert!(refused);
+    assert_eq!(pair.split_brain_ms, 0);
+}
+
+#[test]
+fn the_note_of_a_refusal_leaves_the_peers_order_in_the_record() {
+    let mut pair = in_gold_standby_with_fencing();
+    pair.cut = Cut { from_active: true, from_passive: false };
+    pair.ask(Side::Active, Transition::ActivePassive);
+    pair.run(500);
+    let confirm =
+        pair.half(Side::Active).engine.state().outbox.iter().find_map(|entry| match &entry.message {
+            PeerMessage::Confirm { item, .. } => Some(item.clone()),
+            _ => None,
+        });
+    let item = confirm.expect("it asks for consent");
+    let state = "golddr-primary".to_owned();
+    let order = PeerMessage::TransitionTo { state, generation: Some(Generation(50)), accept_data_loss: None };
+    let no = PeerMessage::No { item, reason: "not now".to_owned() };
+    for message in [order, no] {
+        pair.inject(Side::Active, Event::PeerMessage { id: None, message, authenticated: true });
+    }
+    pair.run(2 * MINUTE);
+    assert_eq!(pair.half(Side::Active).site.recorded(), ("golddr-primary".to_owned(), String::new()));
+}
+
+#[test]
+fn a_failover_leaves_a_standby_its_source() {
+    let mut pair = in_gold_standby_with_fencing();
+    to(&mut pair, Transition::GolddrPrimary, "golddr-primary");
+    let active = &pair.half(Side::Active).site;
+    assert_eq!(active.database.role, Role::Standby);
+    let fences = active.asked.iter().filter(|asked| *asked == "make the database read-only").count();
+    assert_eq!(fences, 1, "of the first failover, in which it was the primary");
+}
+
+#[test]
+fn the_time_for_a_step_stands_still_while_the_agent_is_dead() {
+    let mut pair = pair_with(|_| {});
+    pair.half_mut(Side::Passive).site.faults.insert("promote".to_owned(), 1_000);
+    pair.ask(Side::Passive, Transition::GolddrPrimary);
+    let promotes = |pair: &Pair| {
+        let run = pair.half(Side::Passive).engine.state().run.clone();
+        run.and_then(|run| run.lane.current().map(|step| step.step.name.clone()))
+            == Some("promote-database".to_owned())
+    };
+    assert!(pair.run_until(MINUTE, promotes));
+    pair.half_mut(Side::Passive).running = false;
+    pair.run(60 * MINUTE);
+    restart(&mut pair, Side::Passive);
+    pair.run(MINUTE);
+    let run = pair.half(Side::Passive).engine.state().run.clone().expect("it goes on");
+    assert_eq!(run.halted, None);
+    pair.half_mut(Side::Passive).site.faults.clear();
+    assert!(pair.run_until(5 * MINUTE, |pair| pair.is_settled_in("golddr-primary")));
+}
+
+fn commands(actions: Vec<Action>) -> Vec<Command> {
+    let commands = actions.into_iter().filter_map(|action| match action {
+        Action::Perform(command) => Some(command),
+        Action::Report(_) => None,
+    });
+    commands.collect()
+}
+
+fn at(ms: u64) -> Now {
+    Now { mono: Mono(ms), wall: Wall(EPOCH_MS + ms) }
+}
+
+#[test]
+fn a_restarted_agent_looks_at_the_database_before_it_promotes_again() {
+    let mut pair = pair_with(|_| {});
+    pair.ask(Side::Passive, Transition::GolddrPrimary);
+    let asked =
+        |pair: &Pair| pair.half(Side::Passive).site.asked.iter().any(|asked| asked == "promote the database");
+    assert!(pair.run_until(MINUTE, asked));
+    let half = pair.half(Side::Passive);
+    let (settings, saved) = (half.engine.policy().clone(), half.engine.state().durable());
+    let mut engine = Engine::restore(settings, saved.after_restart(Mono(0)));
+    let promotes =
+        |commands: &[Command]| commands.iter().any(|command| command.effect == Effect::PromoteDatabase);
+    let mut asked = commands(engine.handle(Event::Record(half.site.record_seen()), at(0)));
+    for second in 1..60 {
+        asked.extend(commands(engine.handle(Event::Tick, at(second * 1_000))));
+    }
+    assert!(!promotes(&asked), "{asked:?}");
+    let standby = switchover_agent::verify::site::Site::new(Side::Passive).patroni_seen();
+    let asked = commands(engine.handle(Event::Patroni(standby), at(60_000)));
+    assert!(promotes(&asked), "it is seen not to have happened: {asked:?}");
+}
+
+#[test]
+fn the_outcome_of_a_step_that_was_left_behind_ends_it_there() {
+    let mut engine = Engine::new(policy(Side::Active));
+    let data = [("last_stable_state", "active-passive"), ("transition", "golddr-primary")];
+    let data = data.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+    let record = RecordSeen::Present(Record::from_data(data, None));
+    let vars = |commands: &[Command]| {
+        let mut vars = commands.iter().filter(|command| command.step == "set-recovery-vars");
+        vars.next().map(|command| command.id)
+    };
+    let first = vars(&commands(engine.handle(Event::Record(record), at(0)))).expect("its first step");
+    let mut again = Vec::new();
+    for second in 1..12 {
+        again.extend(commands(engine.handle(Event::Tick, at(second * 1_000))));
+    }
+    assert!(engine.state().beside.iter().any(|step| step.step.name == "set-recovery-vars"));
+    let outcome = Outcome::Done(Detail::Nothing);
+    again.extend(commands(engine.handle(Event::ActionDone { id: first, outcome }, at(12_000))));
+    assert!(!engine.state().beside.iter().any(|step| step.step.name == "set-recovery-vars"));
+    for second in 13..120 {
+        again.extend(commands(engine.handle(Event::Tick, at(second * 1_000))));
+    }
+    assert_eq!(vars(&again), None, "done is done");
 }
