@@ -1,8 +1,8 @@
 //! One test for each defect of the rules that a checker found: the search of `verify`, the simulation, the kill matrix.
 
 use switchover_agent::model::{
-    Action, Command, Detail, Effect, Event, Generation, Mono, Note, Now, Outcome, PeerMessage, Record,
-    RecordSeen, Side, Transition, Wall,
+    Action, Command, Detail, Effect, Event, Generation, Mono, Note, Now, Outcome, PatroniSample, PeerMessage,
+    Record, RecordSeen, Side, Transition, Wall,
 };
 use switchover_agent::rules::Engine;
 use switchover_agent::rules::policy::Policy;
@@ -131,6 +131,38 @@ fn a_rebuild_that_begins_before_the_first_look_compares_timelines_when_it_has_lo
     assert_eq!(begun.timeline_before, None, "nobody has looked yet");
     assert!(pair.run_until(10 * MINUTE, |pair| pair.is_settled_in("active-passive")));
     assert_eq!(pair.half(Side::Passive).site.database.role, Role::Standby);
+}
+
+#[test]
+fn a_database_that_tells_no_timeline_keeps_the_destruction_gate_closed() {
+    let mut pair = pair_with(|_| {});
+    to(&mut pair, Transition::GolddrPrimary, "golddr-primary");
+    to(&mut pair, Transition::GoldStandby, "gold-standby");
+    pair.half_mut(Side::Passive).running = false;
+    pair.ask(Side::Active, Transition::ActivePassiveForce);
+    assert!(pair.run_until(5 * MINUTE, |pair| pair.half(Side::Active).site.recorded().0 == "active-passive"));
+    pair.run(1_050 - pair.now.0 % 1_000);
+    restart(&mut pair, Side::Passive);
+    let (active, passive) = (pair.half(Side::Active), pair.half(Side::Passive));
+    let PatroniSample::Seen(mut view) = passive.site.patroni_seen() else { panic!("it runs") };
+    view.timeline = None;
+    let status = active.engine.peer_status(pair.now);
+    let record = passive.site.record_seen();
+    for event in [
+        Event::Record(record),
+        Event::Patroni(PatroniSample::Seen(view)),
+        Event::PeerLink { up: true, reason: String::new() },
+        Event::PeerStatus(status),
+    ] {
+        pair.inject(Side::Passive, event);
+    }
+    let state = "active-passive".to_owned();
+    let message = PeerMessage::TransitionTo { state, generation: None, accept_data_loss: None };
+    pair.inject(Side::Passive, Event::PeerMessage { id: None, message, authenticated: true });
+    pair.run(800);
+    let run = pair.half(Side::Passive).engine.state().run.as_ref().expect("the order is obeyed");
+    assert_eq!(run.gate_closed.as_ref().map(|closed| closed.refusal.as_str()), Some("database-unknown"));
+    assert_eq!(pair.half(Side::Passive).site.database.replicas, 3);
 }
 
 #[test]
