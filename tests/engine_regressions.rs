@@ -2,10 +2,10 @@
 
 use switchover_agent::model::{
     Action, Command, Detail, Effect, Event, Generation, Mono, Note, Now, Outcome, PatroniSample, PeerMessage,
-    Record, RecordSeen, Side, Transition, Wall,
+    PeerStatus, Record, RecordSeen, ResolverAnswer, Side, Transition, Wall,
 };
 use switchover_agent::rules::Engine;
-use switchover_agent::rules::policy::Policy;
+use switchover_agent::rules::policy::{Automation, Policy};
 use switchover_agent::verify::pair::{Cut, EPOCH_MS, Pair, policy};
 use switchover_agent::verify::site::Role;
 
@@ -308,4 +308,102 @@ fn the_outcome_of_a_step_that_was_left_behind_ends_it_there() {
         again.extend(commands(engine.handle(Event::Tick, at(second * 1_000))));
     }
     assert_eq!(vars(&again), None, "done is done");
+}
+
+/// Found by the simulation (seed 121): both databases took writes for nine minutes, because the passive site believed a
+/// fence that was being lifted at that moment, and the fence for its order waited behind other chores.
+#[test]
+fn a_self_fence_that_is_being_lifted_is_no_fence_for_the_site_that_takes_over() {
+    for wait in [0, 20, 40, 200, 400, 600, 1_000] {
+        let mut pair = pair_with(|policy| {
+            policy.fence_old_primary = true;
+            policy.automation = Automation::SelfFencing;
+        });
+        pair.cut = APART;
+        let fenced = |pair: &Pair| {
+            pair.half(Side::Active).engine.state().lease.fenced.is_some()
+                && !pair.half(Side::Active).site.is_writable()
+        };
+        assert!(pair.run_until(MINUTE, fenced));
+        // Another chore stands in the way of everything that is asked for after it.
+        pair.half_mut(Side::Active).site.faults.insert("scale the health".to_owned(), 40);
+        pair.cut = Cut::default();
+        let serves = |pair: &Pair| pair.half(Side::Active).engine.state().lease.fenced.is_none();
+        assert!(pair.run_until(MINUTE, serves));
+        pair.run(wait);
+        pair.ask(Side::Passive, Transition::GolddrPrimary);
+        let reached = pair.run_until(10 * MINUTE, |pair| pair.is_settled_in("golddr-primary"));
+        assert!(reached, "after {wait} ms: {:?}", refusals(&pair, Side::Passive));
+        assert_eq!(pair.split_brain_ms, 0, "after {wait} ms");
+        assert!(pair.half(Side::Passive).site.is_writable());
+    }
+}
+
+fn self_fencing() -> Pair {
+    pair_with(|policy| {
+        policy.fence_old_primary = true;
+        policy.automation = Automation::SelfFencing;
+    })
+}
+
+fn is_fenced(pair: &Pair) -> bool {
+    pair.half(Side::Active).engine.state().lease.fenced.is_some()
+        && !pair.half(Side::Active).site.is_writable()
+}
+
+#[test]
+fn a_self_fence_counts_for_a_failover_once_its_site_knows_of_the_failover() {
+    let mut pair = self_fencing();
+    let read_only = |pair: &Pair, transition: &str| PeerStatus {
+        writable: Some(false),
+        transition: transition.to_owned(),
+        ..pair.half(Side::Active).engine.peer_status(pair.now)
+    };
+    let promotes =
+        |pair: &Pair| pair.half(Side::Passive).site.asked.contains(&"promote the database".to_owned());
+    pair.cut = APART;
+    let quiet = read_only(&pair, "");
+    pair.inject(Side::Passive, Event::PeerStatus(quiet));
+    pair.ask(Side::Passive, Transition::GolddrPrimary);
+    pair.run(2_500);
+    assert!(!promotes(&pair), "it may be about to serve again");
+    let knows = read_only(&pair, "golddr-primary");
+    pair.inject(Side::Passive, Event::PeerStatus(knows));
+    pair.run(100);
+    assert!(promotes(&pair));
+}
+
+#[test]
+fn a_database_whose_fence_is_being_lifted_is_not_reported_read_only() {
+    let mut pair = self_fencing();
+    let home = std::net::IpAddr::from([10, 0, 0, 1]);
+    pair.dns_override = Some(ResolverAnswer::Addresses([home].into()));
+    pair.cut = APART;
+    assert!(pair.run_until(MINUTE, is_fenced));
+    pair.run(1_100);
+    let reported = |pair: &Pair| pair.half(Side::Active).engine.peer_status(pair.now).writable;
+    assert_eq!(reported(&pair), Some(false));
+    pair.half_mut(Side::Active).site.faults.insert("promote".to_owned(), 3);
+    pair.cut = Cut::default();
+    let serves = |pair: &Pair| pair.half(Side::Active).engine.state().lease.fenced.is_none();
+    assert!(pair.run_until(MINUTE, serves));
+    assert_eq!(reported(&pair), None);
+    assert!(pair.run_until(MINUTE, |pair| reported(pair) == Some(true)));
+}
+
+#[test]
+fn a_fenced_site_that_is_ordered_to_give_up_does_not_serve_again() {
+    let mut pair = self_fencing();
+    pair.cut = APART;
+    assert!(pair.run_until(MINUTE, is_fenced));
+    pair.half_mut(Side::Active).site.faults.insert("record transition".to_owned(), 1_000);
+    let state = "golddr-primary".to_owned();
+    let message =
+        PeerMessage::TransitionTo { state, generation: Some(Generation(7)), accept_data_loss: None };
+    pair.inject(Side::Active, Event::PeerMessage { id: None, message, authenticated: true });
+    pair.run(100);
+    pair.cut = Cut::default();
+    pair.run(10_000);
+    assert!(is_fenced(&pair));
+    assert_eq!(pair.half(Side::Active).engine.peer_status(pair.now).transition, "golddr-primary");
 }

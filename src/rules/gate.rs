@@ -8,7 +8,7 @@ use super::mutant::Mutant;
 use super::policy::{Automation, DestructionGate};
 use super::refusal::Refusal;
 use super::state::{Origin, Run, StepRun};
-use crate::model::{Effect, Mono, Now, PatroniSample, PatroniView, PeerLink, PeerStatus, Phase};
+use crate::model::{Effect, Mono, Now, PatroniSample, PatroniView, PeerLink, PeerStatus, Phase, Transition};
 use crate::plan::{Done, Work};
 
 impl Run {
@@ -84,7 +84,16 @@ impl Engine {
         let lost = self.state.peer.link == PeerLink::Down
             && (self.policy.automation != Automation::SelfFencing || self.state.lease.peer_lapsed);
         lost || self.mutated(Mutant::PeerAlwaysFenced)
-            || self.peer_status_now(now).is_some_and(|status| status.writable == Some(false))
+            || self
+                .peer_status_now(now)
+                .is_some_and(|status| status.writable == Some(false) && self.stays_read_only(status))
+    }
+
+    /// A site that fences itself serves again once it hears the peer, unless it knows that the peer takes over.
+    fn stays_read_only(&self, status: &PeerStatus) -> bool {
+        self.policy.automation != Automation::SelfFencing
+            || status.phase != Phase::ActivePassive.wire()
+            || status.transition == Transition::GolddrPrimary.wire()
     }
 
     /// Whether going on without this step would make a second primary beside one that is seen. Nobody's request is

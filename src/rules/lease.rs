@@ -21,7 +21,7 @@ use super::state::{Origin, StepRun, StepStatus};
 use crate::model::{
     Effect, LeaseHolder, Mono, Now, PeerLink, PeerStatus, Phase, Side, Transition, WitnessSample,
 };
-use crate::plan::{Work, transitions};
+use crate::plan::{Step, Work, transitions};
 
 /// Name of the chore that lets a fenced database take writes again.
 const UNFENCE: &str = "unfence-database";
@@ -157,15 +157,37 @@ impl Engine {
 
     fn push_self_fence(&mut self, now: Now) {
         let facts = self.facts(Origin::Automation, false, now);
-        // Other chores may wait for a slow API server for longer than the grace; the database is let go beside them,
-        // and nothing that was to make it writable again comes after it.
-        self.state.chores.steps.retain(|run| run.step.name != UNFENCE || run.status != StepStatus::Pending);
         let mut steps = transitions::build_self_fence(&facts).into_iter();
-        self.state.beside.extend(steps.next().map(StepRun::new));
+        steps.next().into_iter().for_each(|fence| self.fence_beside(fence));
         for step in steps {
             self.push_step(step);
         }
         self.changed = true;
+    }
+
+    /// Other chores may wait for a slow API server for longer than the grace: the database is let go beside them, and
+    /// nothing that was to make it writable again comes after it.
+    pub(super) fn fence_beside(&mut self, fence: Step) {
+        self.state.chores.steps.retain(|run| run.step.name != UNFENCE || run.status != StepStatus::Pending);
+        self.state.beside.push(StepRun::new(fence));
+        self.changed = true;
+    }
+
+    /// Whether a call that makes the database read-only or writable has not been seen to have its effect.
+    pub(super) fn fence_is_on_its_way(&self) -> bool {
+        let run = self.state.run.iter().flat_map(|run| run.lane.steps.iter().skip(run.lane.cursor));
+        let others = self.state.chores.steps.iter().chain(&self.state.beside);
+        run.chain(others).any(|step| {
+            let changes = step.step.work == Work::Do(Effect::FenceDatabase) || step.step.name == UNFENCE;
+            changes && step.status != StepStatus::Finished
+        })
+    }
+
+    /// Whether the peer has ordered this site to give up the service, which its record may not show yet.
+    pub(super) fn is_ordered_away(&self) -> bool {
+        let waiting = self.state.waiting_order.as_ref().map(|(request, _)| request);
+        let mut orders = self.state.request.iter().chain(waiting);
+        orders.any(|order| order.origin == Origin::Peer && order.transition == Transition::GolddrPrimary)
     }
 
     /// Level-triggered: a fence that was not carried out is asked for again.
@@ -178,6 +200,9 @@ impl Engine {
 
     /// Whether it is known that nobody has taken over.
     fn may_serve_again(&self, now: Now) -> bool {
+        if self.is_ordered_away() {
+            return false;
+        }
         if self.state.lease.waived {
             return true;
         }

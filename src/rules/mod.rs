@@ -43,7 +43,9 @@ pub mod table;
 #[cfg(test)]
 mod tests;
 
-use crate::model::{Action, ActionId, Command, Effect, Event, Mono, Note, Now, PeerStatus, RefusalNote};
+use crate::model::{
+    Action, ActionId, Command, Effect, Event, Mono, Note, Now, PeerStatus, RefusalNote, Transition,
+};
 use crate::plan::limits;
 use policy::Policy;
 use refusal::Refusal;
@@ -164,12 +166,15 @@ impl Engine {
     /// What this agent tells its peer about its site with every heartbeat.
     pub fn peer_status(&self, now: Mono) -> PeerStatus {
         let (writable, standby, timeline, lsn) = self.database_facts(now);
-        let run = self.state.run.as_ref();
+        // Read-only with a fence or its end on the way is no promise.
+        let writable = writable.filter(|writable| *writable || !self.fence_is_on_its_way());
+        let ordered = self.is_ordered_away().then_some(Transition::GolddrPrimary);
+        let transition = self.state.run.as_ref().map(|run| run.transition).or(ordered);
         PeerStatus {
             instance: self.policy.instance.clone(),
             site: self.policy.site.0.clone(),
             phase: self.state.phase().map(|phase| phase.wire().to_owned()).unwrap_or_default(),
-            transition: run.map(|run| run.transition.wire().to_owned()).unwrap_or_default(),
+            transition: transition.map(|transition| transition.wire().to_owned()).unwrap_or_default(),
             generation: self.state.generation,
             writable,
             standby,

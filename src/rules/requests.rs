@@ -5,6 +5,7 @@
 
 use super::Engine;
 use super::mutant::Mutant;
+use super::policy::Automation;
 use super::refusal::Refusal;
 use super::runs::Start;
 use super::state::{Origin, Request, StepRun};
@@ -320,11 +321,18 @@ impl Engine {
         self.put_request(request);
     }
 
-    /// The peer is about to take the service: a record that cannot be written must not keep our database writable.
+    /// The peer is about to take the service: a record that cannot be written must not keep our database writable. One
+    /// that fenced itself may be on its way back although it is still seen read-only.
     fn fence_for_order(&mut self, transition: Transition, now: Now) {
         let gives_up = transition == Transition::GolddrPrimary && self.policy.side == Side::Active;
-        if gives_up && self.policy.fence_old_primary && self.database_facts(now.mono).0 != Some(false) {
-            self.push_step(Step { limit_ms: limits::PATIENCE_MS, ..fence_database(Failure::Proceed) });
+        let stays_read_only = match self.policy.automation {
+            Automation::SelfFencing => self.database_is_sound_standby(now.mono),
+            Automation::Off | Automation::Advise | Automation::Witnessed => {
+                self.database_facts(now.mono).0 == Some(false)
+            }
+        };
+        if gives_up && self.policy.fence_old_primary && !stays_read_only {
+            self.fence_beside(Step { limit_ms: limits::BESIDE_MS, ..fence_database(Failure::Proceed) });
         }
     }
 
