@@ -21,6 +21,8 @@ mod damage;
 mod drive;
 #[path = "kill_matrix/rig.rs"]
 mod rig;
+#[path = "kill_matrix/routes.rs"]
+mod routes;
 #[path = "kill_matrix/survive.rs"]
 mod survive;
 #[path = "kill_matrix/table.rs"]
@@ -28,6 +30,7 @@ mod table;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use cases::{Case, SCENARIOS};
 use drive::{Reference, Verdict};
@@ -36,6 +39,10 @@ use switchover_agent::model::Side;
 
 /// Labs at one time.
 const AT_ONCE: usize = 5;
+/// What an agent may take after a restart until it acts.
+const RESUMED_WITHIN: Duration = Duration::from_secs(2);
+/// Further runs of a case whose restart took longer, each with the machine to itself as far as this test goes.
+const LATE_AGAIN: usize = 3;
 /// Kills of the sample that runs with every test.
 const SAMPLE: usize = 64;
 
@@ -49,7 +56,13 @@ async fn references(names: &[&'static str]) -> BTreeMap<&'static str, Arc<Refere
 
 fn all_cases(references: &BTreeMap<&'static str, Arc<Reference>>) -> Vec<Case> {
     let of_scenario = |(name, reference): (&&'static str, &Arc<Reference>)| {
-        let [gold, golddr] = Side::ALL.map(|side| cases::places(&reference.journals[side as usize]));
+        let steered = drive::scenario(name).routes;
+        let [gold, golddr] = Side::ALL.map(|side| {
+            let mut places = cases::places(&reference.journals[side as usize]);
+            // How often a site that waits for the other one's announcement has to ask differs from run to run.
+            places.retain(|place| !steered || place.contains("routes") && place.ends_with(":1"));
+            places
+        });
         cases::cases(name, [&gold, &golddr])
     };
     references.iter().flat_map(of_scenario).collect()
@@ -85,6 +98,27 @@ async fn run_all(cases: Vec<Case>, references: &BTreeMap<&'static str, Arc<Refer
     futures_util::stream::iter(runs).buffer_unordered(AT_ONCE).collect().await
 }
 
+fn is_late(result: &Result<Verdict, String>) -> bool {
+    result.as_ref().is_ok_and(|verdict| verdict.resumed.iter().any(|took| *took > RESUMED_WITHIN))
+}
+
+/// Five labs on a busy machine can make any start slow: a case whose restart took too long runs again by itself, and
+/// has failed where it is never in time.
+async fn run_late_again(results: &mut Results, references: &BTreeMap<&'static str, Arc<Reference>>) {
+    for (case, result) in results.iter_mut().filter(|(_, result)| is_late(result)) {
+        for _ in 0..LATE_AGAIN {
+            println!("again, its restart took too long: {case}");
+            *result = drive::run(case, &references[case.scenario]).await;
+            if !is_late(result) {
+                break;
+            }
+        }
+        if is_late(result) {
+            *result = Err(format!("no restart within {RESUMED_WITHIN:?}: {:?}", result.as_ref().ok()));
+        }
+    }
+}
+
 fn judge(results: &Results) {
     println!("\n{}", table::render(results));
     let mut failed = 0;
@@ -103,7 +137,9 @@ async fn an_agent_killed_at_any_step_goes_on_and_does_nothing_twice() {
     if let Ok(text) = std::env::var("KILL_CASE") {
         let case = Case::parse(&text).unwrap_or_else(|| panic!("KILL_CASE={text} is no case"));
         let references = references(&[case.scenario]).await;
-        return judge(&run_all(vec![case], &references).await);
+        let mut results = run_all(vec![case], &references).await;
+        run_late_again(&mut results, &references).await;
+        return judge(&results);
     }
     let only = std::env::var("KILL_SCENARIO").unwrap_or_default();
     let names: Vec<&str> =
@@ -117,6 +153,7 @@ async fn an_agent_killed_at_any_step_goes_on_and_does_nothing_twice() {
     };
     println!("{} cases, of which {} run", cases.len(), wanted.min(cases.len()));
     cases.truncate(wanted);
-    let results = run_all(cases, &references).await;
+    let mut results = run_all(cases, &references).await;
+    run_late_again(&mut results, &references).await;
     judge(&results);
 }

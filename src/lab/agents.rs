@@ -4,9 +4,10 @@
 //! Owns: ports, certificates and environment of the agents, which are configured by the same variables as in
 //! production. Never: drives them; that is [`super::cycle`], a test or a person with `curl`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
 
 use tokio::net::TcpListener;
 
@@ -96,15 +97,20 @@ async fn listen(address: SocketAddr) -> Result<TcpListener, LabError> {
     TcpListener::bind(address).await.map_err(|error| failed(&format!("cannot listen on {address}"), &error))
 }
 
+/// Ports that [`free_port`] has given away; whoever got one may not listen yet.
+static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+
 /// A port that nothing uses now, below the range from which the system gives ports away, so that nobody gets it
-/// before the agent listens on it.
+/// before the agent listens on it; never the same twice in one process.
 ///
 /// # Errors
 /// Where a hundred tries find none.
 pub async fn free_port() -> Result<u16, LabError> {
     for _ in 0..100 {
         let port = 10_000 + rand::random::<u16>() % 20_000;
-        if listen(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).await.is_ok() {
+        if listen(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).await.is_ok()
+            && GIVEN.lock().unwrap_or_else(PoisonError::into_inner).insert(port)
+        {
             return Ok(port);
         }
     }

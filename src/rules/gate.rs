@@ -168,6 +168,20 @@ impl Engine {
     /// # Errors
     /// The refusal that says which proof is missing.
     pub(super) fn gate(&self, run: &Run, compare_positions: bool, now: Now) -> Result<(), Refusal> {
+        self.gate_on(self.peer_status_now(now.mono), run, compare_positions, now)
+    }
+
+    /// The same with the peer's facts given.
+    ///
+    /// # Errors
+    /// As [`Engine::gate`].
+    pub(super) fn gate_on(
+        &self,
+        peer: Option<&PeerStatus>,
+        run: &Run,
+        compare_positions: bool,
+        now: Now,
+    ) -> Result<(), Refusal> {
         if run.accept_data_loss.is_some() {
             return Ok(());
         }
@@ -175,7 +189,7 @@ impl Engine {
         if self.policy.gate == DestructionGate::Consent {
             return if run.consented || by_person { Ok(()) } else { Err(Refusal::ConsentNotAsked) };
         }
-        let status = self.peer_status_now(now.mono).ok_or_else(|| {
+        let status = peer.ok_or_else(|| {
             Refusal::PeerNotVerified("no fresh facts from its agent (a predecessor sends none)".to_owned())
         })?;
         if status.writable != Some(true) && !self.mutated(Mutant::GateIgnoresRole) {

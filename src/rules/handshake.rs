@@ -122,13 +122,17 @@ impl Engine {
         }
         let phase = self.state.phase().ok_or(Refusal::RecordUnknown)?;
         let asked_from = if self.mutated(Mutant::ConsentForAnyPhase) { Phase::GolddrPrimary } else { phase };
-        let rule = self.permit(asked_from, ask.transition, ask.origin, now)?;
+        let rule = if self.proves_alive(ask.transition, evidence.as_ref()) {
+            self.permit_consented(asked_from, ask.transition, ask.origin, now)?
+        } else {
+            self.permit(asked_from, ask.transition, ask.origin, now)?
+        };
         let catch_up_lsn = evidence.as_ref().and_then(|facts| match facts.writable {
             Some(false) => facts.lsn,
             _ => None,
         });
-        if let Some(facts) = evidence {
-            self.state.peer.status = Some((facts, now.mono));
+        if let Some(facts) = &evidence {
+            self.state.peer.status = Some((facts.clone(), now.mono));
         }
         if ask.transition == Transition::TestPingPong {
             self.remark("info", "the peer consents to test-ping-pong; nothing else follows".to_owned());
@@ -143,17 +147,32 @@ impl Engine {
             accept_data_loss: ask.accept_data_loss.clone(),
             catch_up_lsn: catch_up_lsn.filter(|_| !self.wants_maintenance(ask.transition)),
         };
-        self.check_start(phase, &start, now)?;
+        self.check_start(phase, &start, evidence.as_ref(), now)?;
         self.start_run(rule, phase, start, now);
         Ok(())
     }
 
-    /// Nothing is begun whose destruction gate is closed already.
-    fn check_start(&mut self, phase: Phase, start: &Start, now: Now) -> Result<(), Refusal> {
+    /// Whether a yes may stand in for heartbeats that are not answered (yet, where the peer was started again). Where
+    /// the plan relies on the peer's fence it must show that, because a lost peer counts as fenced in some modes.
+    fn proves_alive(&self, transition: Transition, evidence: Option<&PeerStatus>) -> bool {
+        let relies_on_fence = self.policy.fence_old_primary && !self.wants_maintenance(transition);
+        !relies_on_fence || evidence.is_some_and(|facts| facts.writable == Some(false))
+    }
+
+    /// Nothing is begun whose destruction gate is closed already. What came with the yes is as fresh as it; the gate of
+    /// each step asks for heartbeats again.
+    fn check_start(
+        &self,
+        phase: Phase,
+        start: &Start,
+        evidence: Option<&PeerStatus>,
+        now: Now,
+    ) -> Result<(), Refusal> {
         if !self.wants_maintenance(start.transition) || self.database_is_sound_standby(now.mono) {
             return Ok(());
         }
-        self.gate(&self.trial_run(phase, start, now), true, now)
+        let status = evidence.or(self.peer_status_now(now.mono));
+        self.gate_on(status, &self.trial_run(phase, start, now), true, now)
     }
 
     /// Whether the peer may be promoting on our word at this moment: it is in sight, or the consent can still be used.

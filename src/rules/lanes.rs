@@ -242,7 +242,16 @@ impl Engine {
             match self.drive(step, None, now) {
                 Progress::Waiting => break,
                 Progress::Done(_) => {}
-                Progress::Beside => self.set_aside(step),
+                Progress::Beside => {
+                    let (upto, later) = lane.steps.split_at_mut(lane.cursor + 1);
+                    let step = &mut upto[lane.cursor];
+                    // What a later chore would undo must not come after it.
+                    if later.iter().any(|later| replaces(&later.step.work, &step.step.work)) {
+                        step.status = StepStatus::Finished;
+                    } else {
+                        self.set_aside(step);
+                    }
+                }
                 Progress::Failed(reason) => {
                     let text = format!("{} was given up: {reason}", step.step.name);
                     self.remark("error", text);
@@ -274,14 +283,7 @@ impl Engine {
 
     /// Gives up what was left behind and would undo one of these steps if it succeeded after it.
     pub(super) fn supersede_beside(&mut self, steps: &[Step]) {
-        let target = |work: &Work| match work {
-            Work::Do(effect) => Some(std::mem::discriminant(effect)),
-            Work::Record { .. } | Work::Tell(_) | Work::Order(_) | Work::Wait => None,
-        };
-        let replaced = |old: &StepRun| {
-            let old = target(&old.step.work);
-            old.is_some() && steps.iter().any(|step| target(&step.work) == old)
-        };
+        let replaced = |old: &StepRun| steps.iter().any(|step| replaces(&step.work, &old.step.work));
         self.state.beside.retain(|old| !replaced(old));
     }
 
@@ -302,6 +304,16 @@ impl Engine {
             }
         });
         self.state.beside.append(&mut left);
+    }
+}
+
+/// Whether both change the same thing at the site, so that the later one must have the last word.
+fn replaces(later: &Work, earlier: &Work) -> bool {
+    match (later, earlier) {
+        (Work::Do(later), Work::Do(earlier)) => {
+            std::mem::discriminant(later) == std::mem::discriminant(earlier)
+        }
+        _ => false,
     }
 }
 

@@ -195,14 +195,27 @@ impl Engine {
 
     fn push_self_fence(&mut self, now: Now) {
         let facts = self.facts(Origin::Automation, false, now);
-        // Other chores may wait for a slow API server for longer than the grace; the database is let go beside them.
-        self.forget_unfence();
         let mut steps = transitions::build_self_fence(&facts).into_iter();
-        self.state.beside.extend(steps.next().map(StepRun::new));
+        steps.next().into_iter().for_each(|fence| self.fence_beside(fence));
         for step in steps {
             self.push_step(step);
         }
         self.changed = true;
+    }
+
+    /// Other chores may wait for a slow API server for longer than the grace: the database is let go beside them, and
+    /// nothing that was to make it writable again comes after it.
+    pub(super) fn fence_beside(&mut self, fence: Step) {
+        self.forget_unfence();
+        self.state.beside.push(StepRun::new(fence));
+        self.changed = true;
+    }
+
+    /// Whether the peer has ordered this site to give up the service, which its record may not show yet.
+    pub(super) fn is_ordered_away(&self) -> bool {
+        let waiting = self.state.waiting_order.as_ref().map(|(request, _)| request);
+        let mut orders = self.state.request.iter().chain(waiting);
+        orders.any(|order| order.origin == Origin::Peer && order.transition == Transition::GolddrPrimary)
     }
 
     /// Level-triggered: a fence that was not carried out is asked for again.
@@ -215,6 +228,9 @@ impl Engine {
 
     /// Whether it is known that nobody has taken over.
     fn may_serve_again(&self, now: Now) -> bool {
+        if self.is_ordered_away() {
+            return false;
+        }
         if self.state.lease.waived {
             return true;
         }

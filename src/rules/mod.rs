@@ -24,6 +24,7 @@ mod lanes;
 pub mod lease;
 pub mod mutant;
 mod operator;
+mod orders;
 mod outbox;
 pub mod pipeline;
 pub mod policy;
@@ -43,7 +44,9 @@ pub mod table;
 #[cfg(test)]
 mod tests;
 
-use crate::model::{Action, ActionId, Command, Effect, Event, Mono, Note, Now, PeerStatus, RefusalNote};
+use crate::model::{
+    Action, ActionId, Command, Effect, Event, Mono, Note, Now, PeerStatus, RefusalNote, Transition,
+};
 use crate::plan::limits;
 use policy::Policy;
 use refusal::Refusal;
@@ -166,12 +169,13 @@ impl Engine {
         let (writable, standby, timeline, lsn) = self.database_facts(now);
         // While its role is being changed, a look that shows it read-only may be the last one of before.
         let writable = writable.filter(|writable| *writable || !self.is_changing_role());
-        let run = self.state.run.as_ref();
+        let ordered = self.is_ordered_away().then_some(Transition::GolddrPrimary);
+        let transition = self.state.run.as_ref().map(|run| run.transition).or(ordered);
         PeerStatus {
             instance: self.policy.instance.clone(),
             site: self.policy.site.0.clone(),
             phase: self.state.phase().map(|phase| phase.wire().to_owned()).unwrap_or_default(),
-            transition: run.map(|run| run.transition.wire().to_owned()).unwrap_or_default(),
+            transition: transition.map(|transition| transition.wire().to_owned()).unwrap_or_default(),
             generation: self.state.generation,
             writable,
             standby,

@@ -5,14 +5,15 @@
 
 use super::Engine;
 use super::mutant::Mutant;
+
 use super::refusal::Refusal;
 use super::runs::Start;
-use super::state::{Origin, Request, Run, StepRun};
+use super::state::{Origin, Request, StepRun};
 use super::table::{Guard, Rule, Trigger, decide, required_phase};
 use crate::model::{
-    Effect, Generation, Now, PeerLink, Phase, RecordPhase, RecordSeen, RecordTransition, Side, Transition,
+    Effect, Generation, Now, PeerLink, Phase, RecordPhase, RecordSeen, RecordTransition, Transition,
 };
-use crate::plan::blocks::{fence_database, record_as};
+use crate::plan::blocks::record_as;
 use crate::plan::{Done, Failure, Step, Undo, Work, limits};
 
 /// Name of the chore that writes a request into the record.
@@ -148,6 +149,32 @@ impl Engine {
         origin: Origin,
         now: Now,
     ) -> Result<&'static Rule, Refusal> {
+        self.permit_but(phase, transition, origin, None, now)
+    }
+
+    /// The same for a request to which the peer has just said yes: that proves it alive, also where it was started
+    /// again and its heartbeats are not answered yet.
+    ///
+    /// # Errors
+    /// The refusal.
+    pub(super) fn permit_consented(
+        &self,
+        phase: Phase,
+        transition: Transition,
+        origin: Origin,
+        now: Now,
+    ) -> Result<&'static Rule, Refusal> {
+        self.permit_but(phase, transition, origin, Some(Guard::PeerNotLost), now)
+    }
+
+    fn permit_but(
+        &self,
+        phase: Phase,
+        transition: Transition,
+        origin: Origin,
+        met: Option<Guard>,
+        now: Now,
+    ) -> Result<&'static Rule, Refusal> {
         if let Some(what) = &self.state.safe_halt {
             return Err(Refusal::JournalDamaged(what.clone()));
         }
@@ -163,7 +190,7 @@ impl Engine {
             }
             other => other?,
         };
-        for guard in rule.guards {
+        for guard in rule.guards.iter().filter(|guard| Some(**guard) != met) {
             self.check_guard(*guard, now)?;
         }
         if transition == Transition::GolddrMaintenance && self.state.lease.fenced.is_some() {
@@ -199,7 +226,7 @@ impl Engine {
     }
 
     /// A rebuild whose gate can never open is refused before anything is touched: a predecessor peer sends no facts.
-    fn check_rebuild_can_pass(&self, request: &Request, now: Now) -> Result<(), Refusal> {
+    pub(super) fn check_rebuild_can_pass(&self, request: &Request, now: Now) -> Result<(), Refusal> {
         let rebuilds =
             self.wants_maintenance(request.transition) && !self.database_is_sound_standby(now.mono);
         let strict = self.policy.gate == super::policy::DestructionGate::Strict;
@@ -238,139 +265,6 @@ impl Engine {
         };
         self.refuse(request.transition.wire(), request.origin, &Refusal::RecordUnknown, now);
         false
-    }
-
-    /// The peer orders a transition.
-    pub(super) fn order_from_peer(
-        &mut self,
-        state: &str,
-        generation: Option<Generation>,
-        accept_data_loss: Option<String>,
-        authenticated: bool,
-        now: Now,
-    ) {
-        let Ok(transition) = state.parse::<Transition>() else {
-            return self.refuse(state, Origin::Peer, &Refusal::UnknownTransition(state.to_owned()), now);
-        };
-        self.supersede_order(generation);
-        if self.is_repetition(transition, generation) {
-            return self.note_generation(generation);
-        }
-        let request = Request { transition, origin: Origin::Peer, generation, accept_data_loss };
-        if self.order_must_wait(generation) && !self.mutated(Mutant::ForgetsEarlyOrders) {
-            // It was acknowledged and will not come again, so it must not be lost to a bad moment.
-            self.remark(
-                "warning",
-                format!("the peer's order {transition} waits: this site is busy or unread"),
-            );
-            self.state.waiting_order = Some((request, authenticated));
-            return;
-        }
-        self.obey_order(request, authenticated, now);
-    }
-
-    /// An order that has not begun yet gives way to one of a newer generation, whatever becomes of that one.
-    fn supersede_order(&mut self, newer: Option<Generation>) {
-        let older = |request: &mut Request| {
-            request.origin == Origin::Peer && request.generation.is_some() && request.generation < newer
-        };
-        self.state.waiting_order.take_if(|(request, _)| older(request));
-        if self.state.request.take_if(older).is_some() {
-            self.push_step(record_as("clear-superseded-order", None, Some(String::new()), None));
-        }
-    }
-
-    /// What the peer has begun or was promised; a run that begins here takes a later number.
-    pub(super) fn note_generation(&mut self, heard: Option<Generation>) {
-        self.state.generation = self.state.generation.max(heard.unwrap_or_default());
-    }
-
-    /// Whether an order cannot be judged yet: the record was not read since the start, or another transition runs.
-    fn order_must_wait(&self, generation: Option<Generation>) -> bool {
-        let unread = match &self.state.record {
-            RecordSeen::Unknown(_) => true,
-            RecordSeen::Present(record) => record.phase == RecordPhase::Empty,
-            RecordSeen::Missing => false,
-        };
-        unread || self.run_goes_on(generation).is_some()
-    }
-
-    /// The run that an order has to wait for. One that stands before a closed gate gives way to a later generation: the
-    /// order may be what closed it.
-    fn run_goes_on(&self, ordered: Option<Generation>) -> Option<&Run> {
-        let gives_way = |run: &Run| run.gate_closed.is_some() && ordered > Some(run.generation);
-        self.state.run.as_ref().filter(|run| run.halted.is_none() && !gives_way(run))
-    }
-
-    /// Judges the order that had to wait.
-    pub(super) fn take_waiting_order(&mut self, now: Now) {
-        let ordered = self.state.waiting_order.as_ref().and_then(|(request, _)| request.generation);
-        if self.order_must_wait(ordered) {
-            return;
-        }
-        let Some((request, authenticated)) = self.state.waiting_order.take() else { return };
-        self.changed = true;
-        if !self.is_repetition(request.transition, request.generation) {
-            self.obey_order(request, authenticated, now);
-        }
-    }
-
-    fn obey_order(&mut self, request: Request, authenticated: bool, now: Now) {
-        let transition = request.transition;
-        if let Err(refusal) = self.judge_order(&request, authenticated, now) {
-            return self.refuse(transition.wire(), Origin::Peer, &refusal, now);
-        }
-        self.state.waiting_order = None;
-        self.state.grant = None;
-        if let Some(run) = self.state.run.take() {
-            let text = format!("the {} that stood still is given up for {transition}", run.transition);
-            self.remark("warning", text);
-        }
-        self.note_generation(request.generation);
-        self.fence_for_order(transition, now);
-        self.put_request(request);
-    }
-
-    /// The peer is about to take the service: a record that cannot be written must not keep our database writable.
-    fn fence_for_order(&mut self, transition: Transition, now: Now) {
-        let gives_up = transition == Transition::GolddrPrimary && self.policy.side == Side::Active;
-        let read_only = self.database_facts(now.mono).0 == Some(false) && !self.is_unfencing();
-        if gives_up && self.policy.fence_old_primary && !read_only {
-            self.forget_unfence();
-            self.push_step(Step { limit_ms: limits::PATIENCE_MS, ..fence_database(Failure::Proceed) });
-        }
-    }
-
-    fn is_repetition(&self, transition: Transition, generation: Option<Generation>) -> bool {
-        let running = self.state.run.as_ref().is_some_and(|run| run.transition == transition);
-        let requested = self.state.request.as_ref().is_some_and(|request| request.transition == transition);
-        let reached = transition.target().is_some() && transition.target() == self.state.phase();
-        let newer = generation.is_some_and(|generation| generation > self.state.generation);
-        running || requested || (reached && !(newer && self.state.run.is_some()))
-    }
-
-    fn judge_order(&self, request: &Request, authenticated: bool, now: Now) -> Result<(), Refusal> {
-        let (transition, generation) = (request.transition, request.generation);
-        let old = generation.is_some_and(|generation| generation < self.state.generation);
-        if old && !self.mutated(Mutant::ObeysOldOrders) {
-            return Err(Refusal::StaleGeneration);
-        }
-        let record = match &self.state.record {
-            RecordSeen::Present(record) => record,
-            RecordSeen::Missing => return Err(Refusal::RecordMissing),
-            RecordSeen::Unknown(_) => return Err(Refusal::RecordUnknown),
-        };
-        let phase =
-            record.known_phase().ok_or_else(|| Refusal::RecordPhaseUnknown(format!("{:?}", record.phase)))?;
-        if let Some(run) = self.run_goes_on(generation) {
-            return Err(Refusal::TransitionInProgress(run.transition.wire().to_owned()));
-        }
-        if !authenticated {
-            // Only for the weeks of a migration: what an operator could not ask for is not obeyed either.
-            self.permit(phase, transition, Origin::Operator, now)?;
-        }
-        self.permit(phase, transition, Origin::Peer, now)?;
-        self.check_rebuild_can_pass(request, now)
     }
 
     /// Phase that the peer must be in for a transition from our phase.

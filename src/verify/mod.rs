@@ -23,4 +23,5 @@ pub mod settings;
 pub mod site;
 pub mod stage;
 pub mod store;
+pub mod table;
 pub mod witness;

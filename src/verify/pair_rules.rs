@@ -7,8 +7,9 @@ use super::site::Role;
 use super::store::{Op, Store};
 use crate::model::{Phase, Side};
 
-/// Both sites may be read-only this long on the way to rest: the wait for an unused consent, and a few retries.
-pub const DEMOTED_MS: u64 = 600_000;
+/// Both sites may be read-only this long on the way to rest: a call that stops the database and never answers, the wait
+/// for an unused consent, and a few retries.
+pub const DEMOTED_MS: u64 = 900_000;
 
 /// What a move showed.
 #[derive(Debug, Clone, Copy, Default)]

@@ -21,6 +21,9 @@ pub struct Scenario {
     pub asked_at: &'static [Side],
     /// Settings beside the lab's.
     pub env: &'static [(&'static str, &'static str)],
+    /// Routes of two clouds are steered too. Then only the steps that steer them are killed at: every other one has its
+    /// turn in the scenario without.
+    pub routes: bool,
     /// Whether a site's agent shows that nothing more is to come.
     pub is_over: fn(Side, &Value) -> bool,
 }
@@ -42,13 +45,14 @@ fn at_rest(shown: &Value) -> bool {
         && shown["waiting_for_consent"].is_null()
 }
 
-pub const SCENARIOS: [Scenario; 8] = [
+pub const SCENARIOS: [Scenario; 10] = [
     Scenario {
         name: "golddr-primary",
         transition: "golddr-primary",
         from: Phase::ActivePassive,
         asked_at: &[Side::Active],
         env: &[],
+        routes: false,
         is_over: |_, shown| settled(shown, "golddr-primary"),
     },
     Scenario {
@@ -57,6 +61,7 @@ pub const SCENARIOS: [Scenario; 8] = [
         from: Phase::ActivePassive,
         asked_at: &[Side::Active],
         env: SAFE_ORDER,
+        routes: false,
         is_over: |_, shown| settled(shown, "golddr-primary"),
     },
     Scenario {
@@ -65,6 +70,7 @@ pub const SCENARIOS: [Scenario; 8] = [
         from: Phase::GolddrPrimary,
         asked_at: &[Side::Active],
         env: &[],
+        routes: false,
         is_over: |_, shown| settled(shown, "gold-standby"),
     },
     Scenario {
@@ -73,6 +79,7 @@ pub const SCENARIOS: [Scenario; 8] = [
         from: Phase::GoldStandby,
         asked_at: &[Side::Active],
         env: &[],
+        routes: false,
         is_over: |_, shown| settled(shown, "active-passive"),
     },
     Scenario {
@@ -81,6 +88,7 @@ pub const SCENARIOS: [Scenario; 8] = [
         from: Phase::GoldStandby,
         asked_at: &[Side::Active],
         env: SAFE_ORDER,
+        routes: false,
         is_over: |_, shown| settled(shown, "active-passive"),
     },
     Scenario {
@@ -89,6 +97,7 @@ pub const SCENARIOS: [Scenario; 8] = [
         from: Phase::GolddrPrimary,
         asked_at: &[Side::Active],
         env: &[],
+        routes: false,
         // The passive site is fenced and keeps its copy until a person accepts the loss.
         is_over: |side, shown| match side {
             Side::Active => settled(shown, "active-passive"),
@@ -96,11 +105,30 @@ pub const SCENARIOS: [Scenario; 8] = [
         },
     },
     Scenario {
+        name: "golddr-primary-routes",
+        transition: "golddr-primary",
+        from: Phase::ActivePassive,
+        asked_at: &[Side::Active],
+        env: &[],
+        routes: true,
+        is_over: |_, shown| settled(shown, "golddr-primary"),
+    },
+    Scenario {
+        name: "active-passive-routes",
+        transition: "active-passive",
+        from: Phase::GoldStandby,
+        asked_at: &[Side::Active],
+        env: SAFE_ORDER,
+        routes: true,
+        is_over: |_, shown| settled(shown, "active-passive"),
+    },
+    Scenario {
         name: "golddr-maintenance",
         transition: "golddr-maintenance",
         from: Phase::ActivePassive,
         asked_at: &[Side::Active, Side::Passive],
         env: &[],
+        routes: false,
         is_over: |_, shown| settled(shown, "golddr-maintenance"),
     },
     Scenario {
@@ -109,6 +137,7 @@ pub const SCENARIOS: [Scenario; 8] = [
         from: Phase::Independent,
         asked_at: &[Side::Active],
         env: &[],
+        routes: false,
         is_over: |_, shown| settled(shown, "independent"),
     },
 ];

@@ -9,11 +9,12 @@ use switchover_agent::adapters::http_client;
 use switchover_agent::journal::{Recorded, chain};
 use switchover_agent::lab::agents::{Lab, LabSettings, TOKEN, free_port};
 use switchover_agent::lab::settings::Delays;
-use switchover_agent::model::Side;
+use switchover_agent::model::{Phase, Side};
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep};
 
 use crate::cases::{JournalKind, Scenario};
+use crate::routes::Routes;
 
 /// Between two looks at an agent.
 const LOOK: Duration = Duration::from_millis(60);
@@ -23,11 +24,13 @@ const READY: Duration = Duration::from_secs(180);
 const LAST_RESORT: Duration = Duration::from_secs(240);
 
 /// Settings that make a lab quick; everything else is as in production.
-const QUICK: [(&str, &str); 8] = [
+const QUICK: [(&str, &str); 9] = [
     ("PATRONI_POLL_SECONDS", "0.25"),
     ("DNS_POLL_SECONDS", "0.5"),
     ("PEER_PING_SECONDS", "0.2"),
     ("TEKTON_SETTLE_SECONDS", "0.5"),
+    // A machine that stands still for half a minute is not what is tried here.
+    ("CONSENT_TIMEOUT_SECONDS", "110"),
     ("LOG_LEVEL", "info"),
     ("LOG_FORMAT", "text"),
     ("FAULT_INJECTION", "true"),
@@ -50,9 +53,14 @@ const DELAYS: Delays = Delays {
 /// A lab with its agents.
 pub struct Rig {
     pub lab: Lab,
+    /// The clouds, where routes are steered.
+    pub routes: Option<Routes>,
+    from: Phase,
     agents: [Option<Child>; 2],
     ports: [u16; 2],
     client: reqwest::Client,
+    /// For what must arrive, however busy the machine is.
+    patient: reqwest::Client,
     /// Token of the operators.
     pub token: &'static str,
 }
@@ -67,6 +75,7 @@ impl Rig {
         }
         let mut lab = Lab::without_agents(&settings).await.unwrap();
         lab.world.settle(scenario.from);
+        let routes = if scenario.routes { Some(Routes::lay(&mut lab).await) } else { None };
         let ports = [free_port().await.unwrap(), free_port().await.unwrap()];
         for side in Side::ALL {
             let kept = match journal {
@@ -78,7 +87,8 @@ impl Rig {
             env.insert("HTTP_LISTEN".to_owned(), format!("127.0.0.1:{}", ports[side as usize]));
         }
         let client = http_client::client("http://127.0.0.1", Duration::from_secs(5)).unwrap();
-        Self { lab, agents: [None, None], ports, client, token: TOKEN }
+        let patient = http_client::client("http://127.0.0.1", LAST_RESORT).unwrap();
+        Self { lab, routes, from: scenario.from, agents: [None, None], ports, client, patient, token: TOKEN }
     }
 
     /// Starts an agent, with settings of its own beside the lab's.
@@ -182,7 +192,7 @@ impl Rig {
 
     /// Whether both agents know their sites and each other.
     pub async fn are_acquainted(&self) -> bool {
-        let mut ready = true;
+        let mut ready = self.routes.as_ref().is_none_or(|routes| routes.are_as_in(self.from));
         for side in Side::ALL {
             ready &= self.status(side).await.is_some_and(|shown| {
                 shown["peer_link"] == "up"
@@ -200,7 +210,7 @@ impl Rig {
     /// A person writes a transition into the record of a site.
     pub async fn order(&self, side: Side, transition: &str) -> Result<(), String> {
         let url = format!("{}{}", self.lab.site_url(side), self.record_path());
-        let request = self.client.patch(url).header("content-type", "application/merge-patch+json");
+        let request = self.patient.patch(url).header("content-type", "application/merge-patch+json");
         let body = json!({"data": {"transition": transition}}).to_string();
         let answer = request.body(body).send().await.map_err(|error| error.to_string())?;
         answer.error_for_status().map(drop).map_err(|error| error.to_string())
@@ -243,12 +253,13 @@ impl Rig {
             "budget": self.object(side, &budget).await["spec"]["minAvailable"],
             "writable": world["database"]["writable"], "standby": world["database"]["config"]["standby_cluster"],
             "members": members, "volumes": world["database"]["volumes"], "vars": data[0], "env": data[1],
+            "routes": self.routes.as_ref().map(Routes::end_state),
         })
     }
 
     async fn object(&self, side: Side, path: &str) -> Value {
         let url = format!("{}/k8s/{path}", self.lab.site_url(side));
-        match self.client.get(url).send().await {
+        match self.patient.get(url).send().await {
             Ok(answer) => answer.json().await.unwrap_or(Value::Null),
             Err(_) => Value::Null,
         }

@@ -42,15 +42,24 @@ pub fn render(results: &[(Case, Result<Verdict, String>)]) -> String {
         }
     }
     let mut text = format!(
-        "{:<22} {:<6} {:>5} {:>5} {:>5} {:>6} {:>7} {:>11} {:>11}\n",
-        "transition", "killed", "kills", "goal", "halt", "failed", "doubled", "resume p50", "resume p99"
+        "{:<22} {:<6} {:>5} {:>5} {:>5} {:>6} {:>7} {:>11} {:>11} {:>11}\n",
+        "transition",
+        "killed",
+        "kills",
+        "goal",
+        "halt",
+        "failed",
+        "doubled",
+        "resume p50",
+        "resume p99",
+        "resume max"
     );
     for ((scenario, who), mut row) in rows {
         row.resumed.sort();
         let scenario = scenario.trim_start_matches("~ ");
-        let (p50, p99) = (percentile(&row.resumed, 50), percentile(&row.resumed, 99));
+        let [p50, p99, max] = [50, 99, 100].map(|of_hundred| percentile(&row.resumed, of_hundred));
         text.push_str(&format!(
-            "{scenario:<22} {who:<6} {:>5} {:>5} {:>5} {:>6} {:>7} {p50:>11} {p99:>11}\n",
+            "{scenario:<22} {who:<6} {:>5} {:>5} {:>5} {:>6} {:>7} {p50:>11} {p99:>11} {max:>11}\n",
             row.kills,
             row.goal,
             row.halt,

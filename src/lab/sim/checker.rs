@@ -126,7 +126,7 @@ pub fn judge(plan: &Plan, history: &History) -> Judgement {
         judge.take(index, *at, fact);
         end = *at;
     }
-    judge.close_both(history.facts.len().saturating_sub(1), end);
+    judge.close_both(history.facts.len().saturating_sub(1), end, None);
     judge.found
 }
 
@@ -204,7 +204,7 @@ impl Judge<'_> {
             };
             self.both = Some(Both { since: at, cause });
         } else if before && !after {
-            self.close_both(index, at);
+            self.close_both(index, at, Some(side));
         }
         if on
             && side == Side::Passive
@@ -214,8 +214,8 @@ impl Judge<'_> {
         }
     }
 
-    /// Whether the agent of a side could not make its database read-only shortly before this moment.
-    fn hands_tied(&self, side: Side, at: u64) -> bool {
+    /// Until when the agent of a side could not make its database read-only, as far as has been broken by now.
+    fn hands_tied_until(&self, side: Side) -> u64 {
         let ties = |kind: Kind| {
             matches!(
                 kind,
@@ -229,14 +229,21 @@ impl Judge<'_> {
                     | Kind::DiskSlow
             )
         };
-        self.faults.iter().any(|(kind, there, until)| ties(*kind) && *there == side && at < until + REACH_MS)
+        let until = self.faults.iter().filter(|(kind, there, _)| ties(*kind) && *there == side);
+        until.map(|(_, _, until)| *until).max().unwrap_or_default()
+    }
+
+    /// Whether the agent of a side could not make its database read-only shortly before this moment.
+    fn hands_tied(&self, side: Side, at: u64) -> bool {
+        let until = self.hands_tied_until(side);
+        until > 0 && at < until + REACH_MS
     }
 
     fn recently(&self, at: u64, transition: Transition) -> bool {
         self.asked.iter().any(|ask| ask.transition == transition && at < ask.at + CAUSE_MS)
     }
 
-    fn close_both(&mut self, index: usize, at: u64) {
+    fn close_both(&mut self, index: usize, at: u64, read_only: Option<Side>) {
         let Some(both) = self.both.take() else { return };
         let ms = at - both.since;
         let Some(cause) = both.cause else {
@@ -245,7 +252,10 @@ impl Judge<'_> {
             return self.broken(index, at, "never two writable sites", what);
         };
         *self.found.assumed_ms.entry(cause).or_default() += ms;
-        let reachable = if self.line_on { at.saturating_sub(self.line_changed.max(both.since)) } else { 0 };
+        // Nor could the one that let go in the end do so while its own agent or Patroni was out of order.
+        let able = read_only.map_or(0, |side| self.hands_tied_until(side));
+        let since = self.line_changed.max(both.since).max(able);
+        let reachable = if self.line_on { at.saturating_sub(since) } else { 0 };
         if reachable > END_MS {
             let what = format!("two primaries for {reachable} ms after the sites could talk again");
             self.broken(index, at, "two primaries end once the sites can talk", what);
