@@ -30,7 +30,7 @@ triple=$(rustc -vV | sed -n 's/^host: //p')
 figure() { sed -n "s/.*$2: *\([0-9][0-9]*\).*/\1/p" "$1" | tail -1; }
 
 failed=0
-table="| Target | Seconds | Runs | Runs a second | Coverage, seeds | Coverage, end | Corpus | Findings |"$'\n'
+table="| Target | Seconds | Runs | Runs a second | Coverage at the start | at the end | Corpus | Findings |"$'\n'
 table+="|---|---|---|---|---|---|---|---|"$'\n'
 for target in $targets; do
     mkdir -p "fuzz/corpus/$target" "fuzz/artifacts/$target"
