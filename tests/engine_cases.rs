@@ -596,6 +596,7 @@ fn every_plan_is_sound_in_every_variant() {
                 let bit = |n: u32| bits >> n & 1 == 1;
                 let variant = Facts {
                     database_is_primary: bit(0),
+                    database_is_stopped: false,
                     database_is_standby: bit(1),
                     catch_up: bit(2),
                     promote_first: bit(3),

@@ -24,6 +24,12 @@ pub(super) struct Arguments {
     /// Only this budget: faults, requests of operators and clients' writes on one path
     #[arg(long, num_args = 3, value_names = ["FAULTS", "REQUESTS", "WRITES"])]
     budget: Option<Vec<u8>>,
+    /// Only searches whose name has these words, such as `self-fencing from gold-standby`
+    #[arg(long, value_name = "WORDS")]
+    search: Option<String>,
+    /// Go on with the next search after a violation
+    #[arg(long)]
+    keep_going: bool,
     /// Two small budgets, for seconds
     #[arg(long)]
     small: bool,
@@ -66,7 +72,8 @@ pub(super) fn verify(arguments: &Arguments) -> ExitCode {
 fn search(budgets: &[Bounds], arguments: &Arguments) -> ExitCode {
     let began = std::time::Instant::now();
     let mut total = Findings { closed: true, exercised: vec![0; Rule::ALL.len()], ..Findings::default() };
-    for one in budgets.iter().flat_map(|bounds| all(*bounds)) {
+    let wanted = |one: &Configuration| arguments.search.as_ref().is_none_or(|words| one.name.contains(words));
+    for one in budgets.iter().flat_map(|bounds| all(*bounds)).filter(wanted) {
         let (store, start) = one.begin();
         let left = Duration::from_secs(arguments.seconds).saturating_sub(began.elapsed());
         let limits = Limits { states: arguments.states, time: left, workers: arguments.workers };
@@ -74,7 +81,10 @@ fn search(budgets: &[Bounds], arguments: &Arguments) -> ExitCode {
         say(&line(&one, &found));
         if let Some((name, trace)) = &found.violation {
             say(&trace.join("\n"));
-            return fail(&format!("violated: {name}"));
+            let code = fail(&format!("violated: {name}"));
+            if !arguments.keep_going {
+                return code;
+            }
         }
         add(&mut total, found);
     }

@@ -125,19 +125,25 @@ pub fn restart_gateway() -> Step {
     cosmetic("restart-gateway", Effect::RestartGateway, Undo::Needless)
 }
 
-/// Promotion, and the database pods pointed at nobody, so that a restarted pod does not follow again.
-pub fn become_primary() -> [Step; 2] {
-    [
-        Step {
-            done: Done::DatabasePrimary,
-            limit_ms: PROMOTE_MS,
-            ..write(
-                "promote-database",
-                Effect::PromoteDatabase,
-                Weight::Needed,
-                Undo::Never("demotion is a transition of its own, behind the destruction gate".to_owned()),
-            )
-        },
+/// Promotion, until the database is seen to take writes. Where it takes them already nothing is asked for, but it is
+/// looked at once more: a fence may have been on its way when the plan was made.
+fn promote_database() -> Step {
+    let undo = Undo::Never("demotion is a transition of its own, behind the destruction gate".to_owned());
+    Step {
+        done: Done::DatabasePrimary,
+        limit_ms: PROMOTE_MS,
+        ..write("promote-database", Effect::PromoteDatabase, Weight::Needed, undo)
+    }
+}
+
+/// Promotion, and the database pods pointed at nobody, so that a restarted pod does not follow again. Of a database
+/// that is a primary `already`, its pods follow nobody.
+pub fn become_primary(already: bool) -> Vec<Step> {
+    if already {
+        return vec![promote_database()];
+    }
+    vec![
+        promote_database(),
         write(
             "follow-nobody",
             Effect::SetStandbySource { follow_peer: false },
@@ -145,6 +151,14 @@ pub fn become_primary() -> [Step; 2] {
             Undo::Effect(Effect::SetStandbySource { follow_peer: true }),
         ),
     ]
+}
+
+/// Every member of a stopped database started again.
+pub fn start_database(replicas: u32) -> Step {
+    Step {
+        limit_ms: SCALE_MS,
+        ..write("start-database", Effect::ScaleDatabase { replicas }, Weight::Needed, Undo::Needless)
+    }
 }
 
 /// Read-only database that keeps its data and follows nobody.

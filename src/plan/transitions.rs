@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::blocks::{
     Weight, await_catch_up, await_peer_fenced, await_witness, become_primary, deploy, fence_database, health,
     maintenance_off, maintenance_on, order_peer, pin_routes, rebuild_first_member, rebuild_other_members,
-    record, recovery_vars, remind_peer, restart_gateway,
+    record, recovery_vars, remind_peer, restart_gateway, start_database,
 };
 use super::limits::BESIDE_MS;
 use super::{Failure, Step};
@@ -27,6 +27,9 @@ pub struct Facts {
     pub database_is_primary: bool,
     /// Local database already a healthy standby that follows the peer.
     pub database_is_standby: bool,
+    /// A plan that was given up has stopped the local database.
+    #[serde(default)]
+    pub database_is_stopped: bool,
     /// The peer gave a position that must be replayed before promotion.
     pub catch_up: bool,
     /// `PROMOTE_FIRST`.
@@ -153,9 +156,7 @@ fn take_service(facts: &Facts) -> Vec<Step> {
     if facts.fence {
         promotion.push(await_peer_fenced(facts.peer_lease_ms, on_failure));
     }
-    if !facts.database_is_primary {
-        promotion.extend(become_primary());
-    }
+    promotion.extend(take_primary_role(facts));
     let mut traffic = maintenance_on(facts.portal, Weight::Aside);
     traffic.extend(health(facts.health_replicas, Weight::Aside));
     if facts.promote_first {
@@ -208,9 +209,7 @@ fn take_back(transition: Transition, facts: &Facts) -> Vec<Step> {
     if facts.catch_up {
         promotion.push(await_catch_up());
     }
-    if !facts.database_is_primary {
-        promotion.extend(become_primary());
-    }
+    promotion.extend(take_primary_role(facts));
     if facts.promote_first {
         steps.extend(promotion);
         steps.extend(traffic);
@@ -233,12 +232,16 @@ fn stand_by_again(facts: &Facts) -> Vec<Step> {
     steps
 }
 
+/// Promotion, of a database that a plan before may have left stopped.
+fn take_primary_role(facts: &Facts) -> Vec<Step> {
+    let start = facts.database_is_stopped.then(|| start_database(facts.database_replicas));
+    start.into_iter().chain(become_primary(facts.database_is_primary)).collect()
+}
+
 fn detach(facts: &Facts) -> Vec<Step> {
     let mut steps = vec![recovery_vars(false, true, Weight::Needed)];
     steps.extend(health(0, Weight::Needed));
-    if !facts.database_is_primary {
-        steps.extend(become_primary());
-    }
+    steps.extend(take_primary_role(facts));
     steps.push(deploy(facts.tekton, facts.application_replicas));
     steps.push(record(Phase::GolddrMaintenance));
     steps

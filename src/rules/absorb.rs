@@ -119,6 +119,10 @@ impl Engine {
             self.state.peer.link = link;
             self.report(Note::PeerLink { up, reason });
         }
+        if let (false, Some((_, at))) = (up, &mut self.state.peer.status) {
+            // What was said before a silence is no news after it, however short it was.
+            *at = Mono(0);
+        }
         if up {
             // Waiting messages go now, not after their pause.
             for entry in &mut self.state.outbox {
@@ -149,6 +153,7 @@ impl Engine {
             known.instance == status.instance && known.generation > status.generation
         });
         if !older {
+            self.note_release(Some(&status));
             self.state.peer.status = Some((status, now.mono));
             self.measure_lag(now);
         }

@@ -8,7 +8,7 @@ use super::mutant::Mutant;
 use super::policy::{Automation, DestructionGate};
 use super::refusal::Refusal;
 use super::state::{Origin, Run, StepRun};
-use crate::model::{Effect, Mono, Now, PatroniSample, PatroniView, PeerLink, PeerStatus, Phase};
+use crate::model::{Effect, Generation, Mono, Now, PatroniSample, PatroniView, PeerLink, PeerStatus, Phase};
 use crate::plan::{Done, Work};
 
 impl Run {
@@ -17,6 +17,11 @@ impl Run {
         let stop = Work::Do(Effect::ScaleDatabase { replicas: 0 });
         self.lane.steps.iter().skip(self.lane.cursor).any(|step| step.step.work == stop)
     }
+}
+
+/// Whether a primary takes writes and will go on: its configuration may have been told to stand by a moment ago.
+fn stays_primary(sample: &PatroniSample, view: &PatroniView) -> bool {
+    is_writable(sample) != Some(false) && !view.standby_configured
 }
 
 impl Engine {
@@ -36,13 +41,15 @@ impl Engine {
 
     pub(super) fn is_primary_since(&self, since: Mono, timeline_before: Option<u64>, now: Mono) -> bool {
         self.patroni_view_since(since, now).is_some_and(|(sample, view)| {
-            // `/cluster` repeats the configuration before PostgreSQL has followed; only a new timeline proves it.
+            // `/cluster` repeats the configuration before PostgreSQL has followed; a new timeline proves it, or the
+            // server's own word: one that was promoted before its fence took effect stays on its timeline.
             let promoted = match (timeline_before, view.timeline) {
+                _ if view.in_recovery == Some(false) => true,
                 (Some(before), Some(after)) => after > before,
                 _ => true,
             };
             let replays = view.in_recovery == Some(true);
-            role(sample) == Role::Primary && is_writable(sample) != Some(false) && promoted && !replays
+            role(sample) == Role::Primary && stays_primary(sample, view) && promoted && !replays
         })
     }
 
@@ -79,12 +86,17 @@ impl Engine {
         lsn.is_some_and(|lsn| lsn >= target)
     }
 
-    pub(super) fn peer_is_fenced(&self, now: Mono) -> bool {
+    /// Whether the old primary is out of the way of a run. Its word that it is read-only counts once it has heard of
+    /// this generation: what it was before, it may be about to end.
+    pub(super) fn peer_is_fenced(&self, generation: Option<Generation>, now: Mono) -> bool {
         // A site that fences itself has done so once its lease and the grace are over, and not before.
         let lost = self.state.peer.link == PeerLink::Down
             && (self.policy.automation != Automation::SelfFencing || self.state.lease.peer_lapsed);
         lost || self.mutated(Mutant::PeerAlwaysFenced)
-            || self.peer_status_now(now).is_some_and(|status| status.writable == Some(false))
+            || self.peer_status_now(now).is_some_and(|status| {
+                let obeys = generation.is_none_or(|ours| status.generation >= ours);
+                status.writable == Some(false) && (obeys || self.mutated(Mutant::FenceOfBefore))
+            })
     }
 
     /// Whether going on without this step would make a second primary beside one that is seen. Nobody's request is
@@ -124,9 +136,7 @@ impl Engine {
     pub(super) fn database_is_sound_primary(&self, now: Mono) -> bool {
         match self.patroni_now(now) {
             Some((sample @ PatroniSample::Seen(view), _)) => {
-                role(sample) == Role::Primary
-                    && is_writable(sample) != Some(false)
-                    && concerns(view).is_empty()
+                role(sample) == Role::Primary && stays_primary(sample, view) && concerns(view).is_empty()
             }
             Some((PatroniSample::Unknown(_), _)) | None => false,
         }

@@ -17,7 +17,8 @@ use super::refusal::Refusal;
 use super::runs::Start;
 use super::state::{Ask, Grant, Lane, Origin, Request};
 use crate::model::{
-    ConsentTag, Mono, Now, PeerMessage, PeerStatus, Phase, RecordSeen, RecordTransition, Transition, Wall,
+    ConsentTag, Mono, Now, PeerLink, PeerMessage, PeerStatus, Phase, RecordSeen, RecordTransition, Side,
+    Transition, Wall,
 };
 use crate::plan::blocks::record_as;
 use crate::plan::transitions;
@@ -155,6 +156,14 @@ impl Engine {
         self.gate(&self.trial_run(phase, start, now), true, now)
     }
 
+    /// Whether the peer may be promoting on our word at this moment: it is in sight, or the consent can still be used.
+    pub(super) fn is_lent(&self, now: Mono) -> bool {
+        self.state.grant.as_ref().is_some_and(|grant| {
+            let usable = now.plus(GRANT_MS) < grant.until.plus(self.policy.consent_ms);
+            grant.fenced && (usable || self.state.peer.link == PeerLink::Up)
+        })
+    }
+
     /// The peer says no.
     pub(super) fn refusal_came(&mut self, item: &str, reason: String, now: Now) {
         let Some(tag) = ConsentTag::from_item(item) else { return };
@@ -213,6 +222,9 @@ impl Engine {
         if busy && !self.mutated(Mutant::GrantsWhileBusy) {
             return Err(Refusal::TransitionInProgress(format!("{:?}", record.transition)));
         }
+        if self.is_unfencing() {
+            return Err(Refusal::TransitionInProgress("the end of a consent that was not used".to_owned()));
+        }
         let old = tag.is_some_and(|tag| tag.generation <= self.state.generation);
         if old && !self.mutated(Mutant::GrantsOldGenerations) {
             return Err(Refusal::StaleGeneration);
@@ -264,6 +276,11 @@ impl Engine {
         }
         if !grant.given {
             grant.given = true;
+            if !self.mutated(Mutant::PromisesUncounted) {
+                self.note_generation(grant.generation);
+            }
+            // A failback that goes on at the other site is bound by no lease.
+            self.state.lease.released |= self.policy.side == Side::Passive;
             let evidence = Some(self.peer_status(now.mono));
             self.enqueue(PeerMessage::Yes { item: grant.item.clone(), evidence }, now);
         }
@@ -292,15 +309,17 @@ impl Engine {
                 "warning",
                 "the peer did not use our consent; the database takes writes again".to_owned(),
             );
-            self.push_chore("unfence-database", crate::model::Effect::PromoteDatabase);
+            self.push_unfence();
         } else {
+            // Looked at again with every event, told once.
             if !grant.item.is_empty() {
                 let text = "the database is read-only for a failback that has not come; look at both sites";
                 self.remark("error", text.to_owned());
                 grant.item.clear();
+                self.changed = true;
             }
-            grant.until = now.mono.plus(GRANT_MS);
             self.state.grant = Some(grant);
+            return;
         }
         self.changed = true;
     }

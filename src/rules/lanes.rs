@@ -75,7 +75,9 @@ impl Engine {
             let reason = step.last_error.clone().unwrap_or_else(|| format!("not seen: {}", step.step.done));
             return Progress::Failed(reason);
         }
-        self.push_on(step, run, now);
+        if !self.looks_first(step, run, started, now.mono) && !self.awaits_role_call(step) {
+            self.push_on(step, run, now);
+        }
         if matches!(step.status, StepStatus::Finished) {
             return Progress::Done("done");
         }
@@ -111,6 +113,15 @@ impl Engine {
     /// Whether this process has not looked yet at the database that the step changes.
     fn has_not_looked(&self, step: &StepRun) -> bool {
         step.step.done == Done::DatabasePrimary && self.state.patroni.is_none()
+    }
+
+    /// Whether a look that is newer than the step is waited for before anything is asked: what the plan counted as
+    /// done may have been undone by a call of before.
+    fn looks_first(&self, step: &StepRun, run: Option<&Run>, started: Mono, now: Mono) -> bool {
+        let counted = run.is_some_and(|run| run.facts.database_is_primary);
+        let looked = self.state.patroni.as_ref().is_some_and(|(_, at)| *at >= started);
+        let patient = now.since(started) < OBSERVE_AGAIN_MS;
+        counted && step.step.done == Done::DatabasePrimary && step.attempt == 0 && !looked && patient
     }
 
     /// Starts, repeats or times out the step's command.
@@ -156,6 +167,7 @@ impl Engine {
             Work::Wait => return,
         };
         step.attempt += 1;
+        self.state.database_stopped |= effect == Effect::ScaleDatabase { replicas: 0 };
         if let Some(run) = run {
             self.report(Note::StepStarted {
                 transition: run.transition.wire().to_owned(),
@@ -195,12 +207,14 @@ impl Engine {
         match step.step.done {
             Done::Answered => false,
             Done::DatabasePrimary => {
-                self.is_primary_since(started, run.and_then(|run| run.timeline_before), now)
+                // A database that was a primary before needs no new timeline.
+                let promoted_from = run.filter(|run| !run.facts.database_is_primary);
+                self.is_primary_since(started, promoted_from.and_then(|run| run.timeline_before), now)
             }
             Done::DatabaseStandby => self.is_standby_since(started, now),
             Done::DatabaseFenced => self.is_fenced_since(started, now),
             Done::CaughtUp => self.has_replayed(run.and_then(|run| run.catch_up_lsn), now),
-            Done::PeerFenced => self.peer_is_fenced(now),
+            Done::PeerFenced => self.peer_is_fenced(run.map(|run| run.generation), now),
             Done::WitnessHeld => self.holds_witness_lease(now),
             Done::RecordShows => self.record_shows(&step.step.work),
         }
@@ -304,6 +318,10 @@ pub(super) fn step_deadline(step: &StepRun) -> Option<(Mono, &'static str)> {
         StepStatus::InFlight { until, .. } => (until, "outcome overdue"),
         StepStatus::Backoff { until } => (until.min(limit), "next try"),
         StepStatus::Observing { since } => (since.plus(OBSERVE_AGAIN_MS).min(limit), "observe again"),
+        // Only a promotion that looks first stays here longer than a moment.
+        StepStatus::Pending if step.step.done == Done::DatabasePrimary => {
+            (started.plus(OBSERVE_AGAIN_MS).min(limit), "look first")
+        }
         StepStatus::Pending => (limit, "step limit"),
     };
     let patience = match step.step.on_failure {

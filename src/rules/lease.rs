@@ -21,7 +21,8 @@ use super::state::{Origin, StepRun, StepStatus};
 use crate::model::{
     Effect, LeaseHolder, Mono, Now, PeerLink, PeerStatus, Phase, Side, Transition, WitnessSample,
 };
-use crate::plan::{Work, transitions};
+use crate::plan::blocks::become_primary;
+use crate::plan::{Failure, Step, Work, transitions};
 
 /// Name of the chore that lets a fenced database take writes again.
 const UNFENCE: &str = "unfence-database";
@@ -58,12 +59,21 @@ pub struct LeaseMemory {
     pub both_demoted: Option<Mono>,
     /// People were told of that.
     pub both_demoted_told: bool,
+    /// The passive site is detached, or has consented to a failback: the active one owes no lease, the passive one counts
+    /// on none. Survives a restart.
+    pub released: bool,
 }
 
 impl LeaseMemory {
     /// What survives a restart.
     pub(super) fn durable(&self) -> Self {
-        Self { fenced: self.fenced, waived: self.waived, alive_slot: self.alive_slot, ..Self::default() }
+        Self {
+            fenced: self.fenced,
+            waived: self.waived,
+            alive_slot: self.alive_slot,
+            released: self.released,
+            ..Self::default()
+        }
     }
 }
 
@@ -83,9 +93,10 @@ impl Engine {
     pub(super) fn keep_lease(&mut self, now: Now) {
         self.note_alive(now);
         self.watch_both_demoted(now);
-        let silent = self.state.peer.link != PeerLink::Up;
+        self.note_release(None);
+        let silent = self.state.peer.link != PeerLink::Up && !self.state.lease.released;
         self.state.lease.peer_lapsed = silent && self.peer_lapse().is_some_and(|at| now.mono >= at);
-        let home = self.state.phase().map(|phase| phase == Phase::ActivePassive);
+        let home = self.owes_lease();
         if self.policy.side != Side::Active || home.is_none() || self.state.run.is_some() {
             return;
         }
@@ -104,6 +115,33 @@ impl Engine {
                     self.fence_itself(reason, now);
                 }
             }
+        }
+    }
+
+    /// Whether the active site serves on a lease; `None` = its phase is not known.
+    fn owes_lease(&self) -> Option<bool> {
+        self.state.phase().map(|phase| match phase {
+            Phase::ActivePassive => true,
+            Phase::GolddrMaintenance => !self.state.lease.released,
+            _ => false,
+        })
+    }
+
+    /// Follows who may count on the lease while the passive site is detached. The active site owes it until the
+    /// passive one was heard to be detached, and the passive one counts on it again only once both were heard at home:
+    /// so whatever is lost in between, nobody counts on a lease that is not owed.
+    pub(super) fn note_release(&mut self, heard: Option<&PeerStatus>) {
+        let (home, away) = (Phase::ActivePassive, Phase::GolddrMaintenance);
+        let (own, peer) = (self.state.phase(), heard.map(|status| status.phase.as_str()));
+        let told = |phase: Phase| peer == Some(phase.wire());
+        let lease = &mut self.state.lease;
+        match self.policy.side {
+            Side::Active if own == Some(away) => {
+                lease.released = told(away) || lease.released && peer.is_none();
+            }
+            Side::Active => lease.released &= own.is_none(),
+            Side::Passive if own == Some(away) || told(away) => lease.released = true,
+            Side::Passive => lease.released &= !(own == Some(home) && told(home)),
         }
     }
 
@@ -157,9 +195,8 @@ impl Engine {
 
     fn push_self_fence(&mut self, now: Now) {
         let facts = self.facts(Origin::Automation, false, now);
-        // Other chores may wait for a slow API server for longer than the grace; the database is let go beside them,
-        // and nothing that was to make it writable again comes after it.
-        self.state.chores.steps.retain(|run| run.step.name != UNFENCE || run.status != StepStatus::Pending);
+        // Other chores may wait for a slow API server for longer than the grace; the database is let go beside them.
+        self.forget_unfence();
         let mut steps = transitions::build_self_fence(&facts).into_iter();
         self.state.beside.extend(steps.next().map(StepRun::new));
         for step in steps {
@@ -188,10 +225,14 @@ impl Engine {
     }
 
     fn peer_has_not_moved(&self, status: &PeerStatus) -> bool {
-        status.phase == Phase::ActivePassive.wire()
-            && status.transition.is_empty()
-            && status.writable != Some(true)
-            && status.generation <= self.state.generation
+        // Detached it takes writes of its own, by intent.
+        let away = Phase::GolddrMaintenance;
+        let detached = status.phase == away.wire() && self.state.phase() == Some(away);
+        detached && status.transition.is_empty()
+            || status.phase == Phase::ActivePassive.wire()
+                && status.transition.is_empty()
+                && status.writable != Some(true)
+                && status.generation <= self.state.generation
     }
 
     fn serve_again(&mut self, now: Now) {
@@ -199,10 +240,33 @@ impl Engine {
         self.state.lease.was_out = false;
         self.remark("warning", "the other site has not taken over; this site serves again".to_owned());
         self.state.beside.retain(|run| run.step.work != Work::Do(Effect::FenceDatabase));
-        self.push_chore(UNFENCE, Effect::PromoteDatabase);
+        self.push_unfence();
         let facts = self.facts(Origin::Automation, false, now);
         for step in transitions::build_rollback(&facts) {
             self.push_step(step);
+        }
+    }
+
+    /// Lets the database take writes again; over once it is seen to.
+    pub(super) fn push_unfence(&mut self) {
+        let promotion = become_primary(true).into_iter().map(|step| Step {
+            name: UNFENCE.to_owned(),
+            on_failure: Failure::Proceed,
+            ..step
+        });
+        promotion.for_each(|step| self.push_step(step));
+    }
+
+    /// Whether the database is about to take writes again.
+    pub(super) fn is_unfencing(&self) -> bool {
+        let chores = self.state.chores.steps.iter().skip(self.state.chores.cursor);
+        chores.into_iter().any(|run| run.step.name == UNFENCE && run.status != StepStatus::Finished)
+    }
+
+    /// A fence comes: nothing that was to make the database writable again is asked for after it.
+    pub(super) fn forget_unfence(&mut self) {
+        for run in self.state.chores.steps.iter_mut().filter(|run| run.step.name == UNFENCE) {
+            run.status = StepStatus::Finished;
         }
     }
 
@@ -267,7 +331,11 @@ impl Engine {
     /// When time alone changes something here.
     pub(super) fn lease_deadline(&self) -> Option<(Mono, &'static str)> {
         let lease = &self.state.lease;
-        let at_home = self.state.phase() == Some(Phase::ActivePassive) && self.state.run.is_none();
+        let owed = match self.policy.side {
+            Side::Active => self.owes_lease() == Some(true),
+            Side::Passive => self.state.phase() == Some(Phase::ActivePassive) && !lease.released,
+        };
+        let at_home = owed && self.state.run.is_none();
         let own = match self.policy.side {
             _ if !at_home || !self.fences_itself() => None,
             Side::Active if lease.fenced.is_none() && !lease.waived => self.lease_end(),

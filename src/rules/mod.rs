@@ -164,6 +164,8 @@ impl Engine {
     /// What this agent tells its peer about its site with every heartbeat.
     pub fn peer_status(&self, now: Mono) -> PeerStatus {
         let (writable, standby, timeline, lsn) = self.database_facts(now);
+        // While its role is being changed, a look that shows it read-only may be the last one of before.
+        let writable = writable.filter(|writable| *writable || !self.is_changing_role());
         let run = self.state.run.as_ref();
         PeerStatus {
             instance: self.policy.instance.clone(),

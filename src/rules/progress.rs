@@ -1,8 +1,53 @@
-//! What a run has done and has yet to do, read off its steps. Pure; decides nothing.
+//! What is done and what is yet to do, read off the steps. Pure; decides nothing.
 
-use super::state::Run;
+use super::Engine;
+use super::mutant::Mutant;
+use super::state::{Lane, Run, StepRun, StepStatus};
 use crate::model::{Effect, Phase};
-use crate::plan;
+use crate::plan::{self, Done};
+
+/// Name of a call that outlived its step.
+const LAST_CALL: &str = "call-of-before";
+
+impl Engine {
+    /// Whether a promotion or a fence of the local database has been begun and not been seen to be over.
+    pub(super) fn is_changing_role(&self) -> bool {
+        let state = &self.state;
+        let run = state.run.iter().filter(|run| run.halted.is_none()).filter_map(|run| run.lane.current());
+        let grant = state.grant.iter().filter_map(|grant| grant.fence.as_ref()).filter_map(Lane::current);
+        let chores = state.chores.steps.iter().skip(state.chores.cursor);
+        let mut steps = run.chain(grant).chain(chores).chain(&state.beside);
+        let role = |step: &StepRun| matches!(step.step.done, Done::DatabasePrimary | Done::DatabaseFenced);
+        !self.mutated(Mutant::TellsOldRole)
+            && steps.any(|step| role(step) && step.status != StepStatus::Finished)
+    }
+}
+
+impl StepRun {
+    /// Whether a call that changes the role of the database is under way.
+    pub(super) fn is_role_call(&self) -> bool {
+        let role = matches!(self.step.done, Done::DatabasePrimary | Done::DatabaseFenced);
+        (role || self.step.name == LAST_CALL) && matches!(self.status, StepStatus::InFlight { .. })
+    }
+
+    /// Nothing is asked for again: the step is over with its call.
+    pub(super) fn end_with_call(&mut self) {
+        (self.step.done, self.step.limit_ms) = (Done::Answered, 0);
+        self.step.name = LAST_CALL.to_owned();
+    }
+}
+
+impl Engine {
+    /// Whether a call of before may still change the role of the database: until it is over nothing is promoted or
+    /// deleted.
+    pub(super) fn awaits_role_call(&self, step: &StepRun) -> bool {
+        let waits = step.step.gated || step.step.done == Done::DatabasePrimary;
+        waits
+            && !matches!(step.status, StepStatus::InFlight { .. })
+            && self.state.beside.iter().any(StepRun::is_role_call)
+            && !self.mutated(Mutant::OverlapsRoleCalls)
+    }
+}
 
 impl Run {
     /// Whether the record may show this phase because of this run: where it began, or what it has written or is

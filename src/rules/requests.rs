@@ -7,7 +7,7 @@ use super::Engine;
 use super::mutant::Mutant;
 use super::refusal::Refusal;
 use super::runs::Start;
-use super::state::{Origin, Request, StepRun};
+use super::state::{Origin, Request, Run, StepRun};
 use super::table::{Guard, Rule, Trigger, decide, required_phase};
 use crate::model::{
     Effect, Generation, Now, PeerLink, Phase, RecordPhase, RecordSeen, RecordTransition, Side, Transition,
@@ -166,10 +166,21 @@ impl Engine {
         for guard in rule.guards {
             self.check_guard(*guard, now)?;
         }
-        let lent = self.state.grant.as_ref().is_some_and(|grant| grant.fenced);
-        if lent && origin != Origin::Peer && self.state.peer.link == PeerLink::Up {
-            // The peer may be promoting on our word at this moment.
+        if transition == Transition::GolddrMaintenance && self.state.lease.fenced.is_some() {
+            // Detaching the other site means that this one serves.
+            let why = "this site has fenced itself and cannot stay alone".to_owned();
+            return Err(Refusal::NoLease(why));
+        }
+        if origin != Origin::Peer && self.is_lent(now.mono) {
             return Err(Refusal::TransitionInProgress("a failback that this site consented to".to_owned()));
+        }
+        let waits_for_order =
+            !matches!(transition, Transition::GolddrPrimary | Transition::ActivePassiveForce)
+                && origin != Origin::Peer
+                && self.state.outbox.iter().any(super::state::Outgoing::is_order);
+        if waits_for_order {
+            let what = "the order of the last one has not reached the other site".to_owned();
+            return Err(Refusal::TransitionInProgress(what));
         }
         Ok(rule)
     }
@@ -241,11 +252,12 @@ impl Engine {
         let Ok(transition) = state.parse::<Transition>() else {
             return self.refuse(state, Origin::Peer, &Refusal::UnknownTransition(state.to_owned()), now);
         };
+        self.supersede_order(generation);
         if self.is_repetition(transition, generation) {
-            return;
+            return self.note_generation(generation);
         }
         let request = Request { transition, origin: Origin::Peer, generation, accept_data_loss };
-        if self.order_must_wait() && !self.mutated(Mutant::ForgetsEarlyOrders) {
+        if self.order_must_wait(generation) && !self.mutated(Mutant::ForgetsEarlyOrders) {
             // It was acknowledged and will not come again, so it must not be lost to a bad moment.
             self.remark(
                 "warning",
@@ -257,19 +269,43 @@ impl Engine {
         self.obey_order(request, authenticated, now);
     }
 
+    /// An order that has not begun yet gives way to one of a newer generation, whatever becomes of that one.
+    fn supersede_order(&mut self, newer: Option<Generation>) {
+        let older = |request: &mut Request| {
+            request.origin == Origin::Peer && request.generation.is_some() && request.generation < newer
+        };
+        self.state.waiting_order.take_if(|(request, _)| older(request));
+        if self.state.request.take_if(older).is_some() {
+            self.push_step(record_as("clear-superseded-order", None, Some(String::new()), None));
+        }
+    }
+
+    /// What the peer has begun or was promised; a run that begins here takes a later number.
+    pub(super) fn note_generation(&mut self, heard: Option<Generation>) {
+        self.state.generation = self.state.generation.max(heard.unwrap_or_default());
+    }
+
     /// Whether an order cannot be judged yet: the record was not read since the start, or another transition runs.
-    fn order_must_wait(&self) -> bool {
+    fn order_must_wait(&self, generation: Option<Generation>) -> bool {
         let unread = match &self.state.record {
             RecordSeen::Unknown(_) => true,
             RecordSeen::Present(record) => record.phase == RecordPhase::Empty,
             RecordSeen::Missing => false,
         };
-        unread || self.state.run.as_ref().is_some_and(|run| run.halted.is_none())
+        unread || self.run_goes_on(generation).is_some()
+    }
+
+    /// The run that an order has to wait for. One that stands before a closed gate gives way to a later generation: the
+    /// order may be what closed it.
+    fn run_goes_on(&self, ordered: Option<Generation>) -> Option<&Run> {
+        let gives_way = |run: &Run| run.gate_closed.is_some() && ordered > Some(run.generation);
+        self.state.run.as_ref().filter(|run| run.halted.is_none() && !gives_way(run))
     }
 
     /// Judges the order that had to wait.
     pub(super) fn take_waiting_order(&mut self, now: Now) {
-        if self.order_must_wait() {
+        let ordered = self.state.waiting_order.as_ref().and_then(|(request, _)| request.generation);
+        if self.order_must_wait(ordered) {
             return;
         }
         let Some((request, authenticated)) = self.state.waiting_order.take() else { return };
@@ -287,9 +323,10 @@ impl Engine {
         self.state.waiting_order = None;
         self.state.grant = None;
         if let Some(run) = self.state.run.take() {
-            let text = format!("the halted {} is given up for {transition}", run.transition);
+            let text = format!("the {} that stood still is given up for {transition}", run.transition);
             self.remark("warning", text);
         }
+        self.note_generation(request.generation);
         self.fence_for_order(transition, now);
         self.put_request(request);
     }
@@ -297,7 +334,9 @@ impl Engine {
     /// The peer is about to take the service: a record that cannot be written must not keep our database writable.
     fn fence_for_order(&mut self, transition: Transition, now: Now) {
         let gives_up = transition == Transition::GolddrPrimary && self.policy.side == Side::Active;
-        if gives_up && self.policy.fence_old_primary && self.database_facts(now.mono).0 != Some(false) {
+        let read_only = self.database_facts(now.mono).0 == Some(false) && !self.is_unfencing();
+        if gives_up && self.policy.fence_old_primary && !read_only {
+            self.forget_unfence();
             self.push_step(Step { limit_ms: limits::PATIENCE_MS, ..fence_database(Failure::Proceed) });
         }
     }
@@ -323,7 +362,7 @@ impl Engine {
         };
         let phase =
             record.known_phase().ok_or_else(|| Refusal::RecordPhaseUnknown(format!("{:?}", record.phase)))?;
-        if let Some(run) = self.state.run.as_ref().filter(|run| run.halted.is_none()) {
+        if let Some(run) = self.run_goes_on(generation) {
             return Err(Refusal::TransitionInProgress(run.transition.wire().to_owned()));
         }
         if !authenticated {

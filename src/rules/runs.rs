@@ -4,10 +4,10 @@ use super::Engine;
 use super::lanes::Progress;
 use super::mutant::Mutant;
 use super::pipeline::{Pipeline, Verdict};
-use super::state::{Halt, Lane, Origin, Run};
+use super::state::{Halt, Lane, Origin, Run, StepRun};
 use super::table::Rule;
 use crate::model::{
-    Detail, Effect, Generation, Note, Now, Phase, RecordSeen, RecordTransition, Side, Transition,
+    Detail, Effect, Generation, Note, Now, PeerMessage, Phase, RecordSeen, RecordTransition, Side, Transition,
 };
 use crate::plan::{self, Facts, Failure, Step, transitions};
 
@@ -37,6 +37,7 @@ impl Engine {
             database_is_primary: self.database_is_sound_primary(now.mono)
                 && !self.state.grant.as_ref().is_some_and(|grant| grant.fenced),
             database_is_standby: self.database_is_sound_standby(now.mono),
+            database_is_stopped: self.state.database_stopped,
             catch_up,
             promote_first: self.policy.promote_first,
             fence: self.policy.fence_old_primary,
@@ -73,7 +74,9 @@ impl Engine {
         state.generation = state.generation.max(raised);
         state.pipeline = Pipeline::default();
         state.followup = None;
-        state.beside.clear();
+        // Of what was left behind only a call under way is remembered: its effect may still come.
+        state.beside.retain(StepRun::is_role_call);
+        state.beside.iter_mut().for_each(StepRun::end_with_call);
         state.request = None;
         state.grant = None;
         state.held = false;
@@ -83,7 +86,8 @@ impl Engine {
             // A person's failback is a person's acknowledgement of the failover before it.
             state.automation.unacknowledged = false;
         }
-        state.outbox.retain(|entry| !entry.is_order());
+        // Neither an older order nor an older consent is meant any more.
+        state.outbox.retain(|entry| !entry.is_order() && !matches!(entry.message, PeerMessage::Yes { .. }));
         let names = steps.iter().map(|step| step.name.clone()).collect();
         let trial = self.trial_run(from, &start, now);
         let lane = Lane::new(steps);
@@ -166,7 +170,7 @@ impl Engine {
                     "not-done"
                 }
             };
-            if step.step.name == "promote-database" && how != "beside" {
+            if step.step.name == "promote-database" && how == "done" {
                 self.report_divergence(now);
             }
             self.report(Note::StepDone {
@@ -207,6 +211,10 @@ impl Engine {
             run.origin == Origin::Automation && run.transition == Transition::GolddrPrimary;
         self.state.automation.unacknowledged |= automatic_failover;
         self.state.annotated = false;
+        if run.transition.target() == Some(Phase::ActivePassive) && self.policy.side == Side::Active {
+            // A person brought the service home; what this site did to itself before is over.
+            self.state.lease.fenced = None;
+        }
         self.report(Note::TransitionDone {
             transition: run.transition.wire().to_owned(),
             generation: run.generation,
@@ -232,6 +240,7 @@ impl Engine {
             (Some(Effect::TriggerPipeline), Detail::PipelineStarted { event_id }) => {
                 self.state.pipeline.started(event_id.clone(), maintenance, now);
             }
+            (Some(Effect::ScaleDatabase { replicas: 1.. }), _) => self.state.database_stopped = false,
             (Some(Effect::ScaleApplication { .. }), _) if transition.is_some() => {
                 self.state.pipeline.scaled_directly(maintenance);
                 self.follow_up(now);

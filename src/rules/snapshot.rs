@@ -204,7 +204,8 @@ impl Engine {
             state.followup.as_ref().and_then(current),
             current(&state.chores),
             grant.and_then(|grant| grant.fence.as_ref()).and_then(current),
-            grant.map(|grant| (grant.until, "consent given")),
+            // Told of an unused consent, people decide.
+            grant.filter(|grant| !grant.item.is_empty()).map(|grant| (grant.until, "consent given")),
             state.ask.as_ref().map(|ask| (ask.until, "consent asked for")),
             pipeline.map(|at| (at, "pipeline")),
             self.outbox_deadline(),

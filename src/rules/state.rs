@@ -280,6 +280,9 @@ pub struct State {
     pub ask: Option<Ask>,
     /// Consent that we gave.
     pub grant: Option<Grant>,
+    /// A plan has stopped the database and nothing has started it again.
+    #[serde(default)]
+    pub database_stopped: bool,
     /// Transition being carried out.
     pub run: Option<Run>,
     /// Maintenance as the finished transition wants it.
@@ -344,6 +347,7 @@ impl State {
             waiting_order: None,
             ask: None,
             grant: None,
+            database_stopped: false,
             run: None,
             followup: None,
             chores: Lane::default(),

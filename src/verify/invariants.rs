@@ -253,7 +253,10 @@ fn is_again(step: &Step<'_>, command: &Command) -> bool {
     let known = step.before.past.once.contains(&(generation, command.effect.to_string()));
     let in_effect = match command.effect {
         Effect::TriggerPipeline => !matches!(step.is().pipeline.stage, Stage::Starting),
-        Effect::PromoteDatabase => step.after.site.is_writable(),
+        // A fence on its way will have undone it.
+        Effect::PromoteDatabase => {
+            step.after.site.is_writable() && step.after.site.database.becoming.is_none()
+        }
         _ => true,
     };
     command.effect.is_once_only() && known && in_effect
@@ -331,7 +334,9 @@ fn is_sound(step: &Step<'_>, tag: &ConsentTag) -> bool {
         _ => (true, true),
     };
     let in_time = !granted_now || tag.expires >= wall && tag.generation > was.generation;
-    phase && database && in_time && was.run.is_none() && part.site.recorded().1.is_empty()
+    // What is asked here while the database is made read-only for the peer is refused, and the consent stands.
+    let idle = !granted_now || part.site.recorded().1.is_empty();
+    phase && database && in_time && idle && was.run.is_none()
 }
 
 fn rules_of_memory(judged: &mut Judged, step: &Step<'_>) {

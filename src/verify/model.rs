@@ -380,8 +380,9 @@ impl World {
         let cannot_fence = here.self_fencing && (self.has(down(side.other())) || there.fencing);
         // A6: a person's failover goes on after its wait, and force does not wait.
         let by_person = here.promoter == Promoter::Person && here.waited_out;
-        let serves = there.writable || there.promoting || there.calls.contains(&Call::Promote);
-        let forced = here.promoter == Promoter::Force;
+        let takes_back = there.promoter == Promoter::Consent && there.rest.runs;
+        let serves = there.writable || there.promoting || takes_back || there.calls.contains(&Call::Promote);
+        let forced = here.promoter == Promoter::Force || there.promoter == Promoter::Force;
         if forced || serves && (unreachable || cannot_fence || by_person) {
             self.flags |= EXCUSED;
         }

@@ -151,7 +151,11 @@ impl Site {
             })
             .collect();
         PatroniSample::Seen(PatroniView {
-            standby_configured: !primary,
+            // The configuration changes at once, the role a moment later.
+            standby_configured: !matches!(
+                (database.becoming, database.role),
+                (Some((Role::Primary, _)), _) | (None, Role::Primary)
+            ),
             standby_host: (database.role == Role::Standby).then(|| "peer".to_owned()),
             members,
             primary_endpoint: Some(primary),

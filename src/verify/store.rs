@@ -4,7 +4,7 @@
 //! that part alone, so it is computed once and remembered. Parts are compared whole, not by a fingerprint: two worlds
 //! that are one here are equal, not probably equal.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
@@ -13,8 +13,9 @@ use super::canon::canonical;
 use super::face::{Face, Names};
 use super::invariants::{self, Judged};
 use super::part::{BASE_MS, Given, Letter, Part, Setting};
-use crate::model::{Action, Mono, PeerStatus, Side};
-use crate::rules::state::StepRun;
+use super::site::Site;
+use crate::model::{Action, Command, Mono, OutboxId, PatroniSample, PeerStatus, RecordSeen, Side};
+use crate::rules::state::{Ask, Grant, Lane, Outgoing, Peer, Run, StepRun};
 
 const SHARDS: usize = 64;
 const CHUNK: usize = 4096;
@@ -116,14 +117,41 @@ impl<T> Table<T> {
     }
 }
 
-/// A part with what the world needs to know of it.
+impl<T: Hash + Eq + Clone> Table<T> {
+    /// The number of a value.
+    fn intern(&self, value: T) -> u32 {
+        self.number(&value, |known| *known == value, || value.clone())
+    }
+}
+
+/// A part with what the world needs to know of it. Its pieces are kept once for all parts that share them.
 pub struct Held {
-    /// The part, without the steps of its run.
-    part: Part,
-    /// The steps of its run; many parts share them.
-    steps: u32,
+    /// Numbers of the rest of the part, its talk, its place, its run and the steps of its run.
+    pieces: [u32; 5],
     /// What others see of it.
     pub face: Face,
+}
+
+/// What a part has to do with the other site.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Talk {
+    peer: Peer,
+    outbox: Vec<Outgoing>,
+    handled: BTreeMap<String, OutboxId>,
+    ask: Option<Ask>,
+    grant: Option<Grant>,
+    copy: Option<Letter>,
+}
+
+/// What a part has to do with its own site.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Place {
+    site: Site,
+    calls: Vec<Command>,
+    record: RecordSeen,
+    patroni: Option<(PatroniSample, Mono)>,
+    chores: Lane,
+    beside: Vec<StepRun>,
 }
 
 /// What is given to a part, by numbers.
@@ -192,6 +220,10 @@ pub struct Store {
     letters: Table<Letter>,
     statuses: Table<PeerStatus>,
     judged: Table<Judged>,
+    rests: Table<Part>,
+    talks: Table<Talk>,
+    places: Table<Place>,
+    runs: Table<Option<Run>>,
     steps: Table<Vec<StepRun>>,
     memo: Vec<Memo>,
 }
@@ -214,21 +246,67 @@ impl Store {
             letters: Table::default(),
             statuses: Table::default(),
             judged: Table::default(),
+            rests: Table::default(),
+            talks: Table::default(),
+            places: Table::default(),
+            runs: Table::default(),
             steps: Table::default(),
             memo: (0..SHARDS).map(|_| Mutex::default()).collect(),
         }
     }
 
     /// The number of a part that stands at [`BASE_MS`].
-    pub fn keep(&self, mut part: Part) -> u32 {
-        let list = part.state.run.as_mut().map(|run| std::mem::take(&mut run.lane.steps)).unwrap_or_default();
-        let steps = self.steps.number(&list, |known| *known == list, || list.clone());
+    pub fn keep(&self, part: Part) -> u32 {
+        let pieces = self.take_apart(part.clone());
         let complete = || {
-            let whole = with_steps(part.clone(), list.clone());
-            let face = Face::of(&self.setting, &whole, Mono(BASE_MS), self);
-            Held { part: part.clone(), steps, face }
+            let face = Face::of(&self.setting, &part, Mono(BASE_MS), self);
+            Held { pieces, face }
         };
-        self.parts.number(&(&part, steps), |held| held.steps == steps && held.part == part, complete)
+        self.parts.number(&pieces, |held| held.pieces == pieces, complete)
+    }
+
+    fn take_apart(&self, mut part: Part) -> [u32; 5] {
+        let state = &mut part.state;
+        let steps = state.run.as_mut().map(|run| std::mem::take(&mut run.lane.steps)).unwrap_or_default();
+        let run = state.run.take();
+        let talk = Talk {
+            peer: std::mem::take(&mut state.peer),
+            outbox: std::mem::take(&mut state.outbox),
+            handled: std::mem::take(&mut state.handled),
+            ask: state.ask.take(),
+            grant: state.grant.take(),
+            copy: part.copy.take(),
+        };
+        let place = Place {
+            site: std::mem::replace(&mut part.site, Site::new(part.side)),
+            calls: std::mem::take(&mut part.calls),
+            record: std::mem::replace(&mut state.record, RecordSeen::Missing),
+            patroni: state.patroni.take(),
+            chores: std::mem::take(&mut state.chores),
+            beside: std::mem::take(&mut state.beside),
+        };
+        [
+            self.rests.intern(part),
+            self.talks.intern(talk),
+            self.places.intern(place),
+            self.runs.intern(run),
+            self.steps.intern(steps),
+        ]
+    }
+
+    fn put_together(&self, [rest, talk, place, run, steps]: [u32; 5]) -> Part {
+        let mut part = self.rests.get(rest).clone();
+        let (talk, place) = (self.talks.get(talk).clone(), self.places.get(place).clone());
+        let state = &mut part.state;
+        state.run.clone_from(self.runs.get(run));
+        if let Some(run) = &mut state.run {
+            run.lane.steps.clone_from(self.steps.get(steps));
+        }
+        (state.peer, state.outbox, state.handled) = (talk.peer, talk.outbox, talk.handled);
+        (state.ask, state.grant, part.copy) = (talk.ask, talk.grant, talk.copy);
+        (part.site, part.calls, state.record) = (place.site, place.calls, place.record);
+        (state.patroni, state.chores, state.beside) = (place.patroni, place.chores, place.beside);
+        part
     }
 
     /// A part as others see it.
@@ -238,8 +316,7 @@ impl Store {
 
     /// A part, whole.
     pub fn whole(&self, id: u32) -> Part {
-        let held = self.parts.get(id);
-        with_steps(held.part.clone(), self.steps.get(held.steps).clone())
+        self.put_together(self.parts.get(id).pieces)
     }
 
     /// Distinct parts, and steps computed.
@@ -316,13 +393,6 @@ impl Store {
             Op::Skew(ms) => Given::Skew(i64::from(ms)),
         }
     }
-}
-
-fn with_steps(mut part: Part, steps: Vec<StepRun>) -> Part {
-    if let Some(run) = &mut part.state.run {
-        run.lane.steps = steps;
-    }
-    part
 }
 
 /// The moment after an operation that began at `now`.

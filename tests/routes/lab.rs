@@ -90,6 +90,7 @@ fn both_sides_of_the_switchover_have_the_routes_as_a_step_of_their_plans() {
         ordered_by_peer: true,
         automatic: false,
         database_is_primary: false,
+        database_is_stopped: false,
         database_is_standby: false,
         catch_up: false,
         promote_first: true,
