@@ -4,7 +4,7 @@
 # compiler is (libFuzzer is C++). With ASAN=1 and a nightly toolchain the address sanitizer is added.
 #
 # A finding ends the run with code 1 and its input in fuzz/artifacts/TARGET/. What the fuzzer learnt stays in
-# fuzz/corpus/TARGET/ and is where the next run begins.
+# fuzz/corpus/TARGET/ and is where the next run begins. TARGETS="a b" runs these alone, BUILD=0 what is built already.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 seconds=${SECONDS_EACH:-600}
@@ -24,21 +24,37 @@ if [[ ${ASAN:-0} == 1 ]]; then
 fi
 triple=$(rustc -vV | sed -n 's/^host: //p')
 # With --target the flags reach the fuzzed code and not the build scripts.
-RUSTFLAGS="$flags" cargo "${toolchain[@]}" build --release --manifest-path fuzz/Cargo.toml --target "$triple"
+[[ ${BUILD:-1} == 0 ]] || RUSTFLAGS="$flags" cargo "${toolchain[@]}" build --release --manifest-path fuzz/Cargo.toml --target "$triple"
+
+# The last figure of a kind in the fuzzer's own log.
+figure() { sed -n "s/.*$2: *\([0-9][0-9]*\).*/\1/p" "$1" | tail -1; }
 
 failed=0
+table="| Target | Seconds | Runs | Runs a second | Coverage at the start | at the end | Corpus | Findings |"$'\n'
+table+="|---|---|---|---|---|---|---|---|"$'\n'
 for target in $targets; do
     mkdir -p "fuzz/corpus/$target" "fuzz/artifacts/$target"
-    seeds=()
-    [[ -d fuzz/seeds/$target ]] && seeds=("fuzz/seeds/$target")
+    inputs=("fuzz/corpus/$target")
+    [[ -d fuzz/seeds/$target ]] && inputs+=("fuzz/seeds/$target")
+    options=(-max_total_time="$seconds" -timeout=10 -rss_limit_mb=2048 -print_final_stats=1)
+    for dictionary in fuzz/dict/"${target%%_*}".dict; do
+        [[ -f $dictionary ]] && options+=("-dict=$dictionary")
+    done
+    log=fuzz/artifacts/$target.log
     echo "== $target: $seconds s"
-    if "fuzz/target/$triple/release/$target" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=2048 \
-        -print_final_stats=1 -verbosity=0 "-artifact_prefix=fuzz/artifacts/$target/" \
-        "fuzz/corpus/$target" "${seeds[@]}"; then
-        echo "== $target: no finding"
-    else
-        echo "== $target: FINDING, see fuzz/artifacts/$target" >&2
+    findings=0
+    if ! "fuzz/target/$triple/release/$target" "${options[@]}" "-artifact_prefix=fuzz/artifacts/$target/" \
+        "${inputs[@]}" >"$log" 2>&1; then
+        tail -40 "$log" >&2
+        echo "== $target: FINDING, see fuzz/artifacts/$target and $log" >&2
+        findings=1
         failed=1
     fi
+    seeded=$(sed -n 's/.*INITED *cov: \([0-9]*\).*/\1/p' "$log" | tail -1)
+    table+="| \`$target\` | $seconds | $(figure "$log" 'stat::number_of_executed_units') |"
+    table+=" $(figure "$log" 'stat::average_exec_per_sec') | $seeded | $(figure "$log" cov) |"
+    table+=" $(figure "$log" corp) | $findings |"$'\n'
+    echo "$table" | tail -2 | head -1
 done
+echo "$table"
 exit $failed

@@ -7,8 +7,12 @@
 #[path = "../bgp_lab/mod.rs"]
 mod bgp_lab;
 
+mod alone;
+mod clock;
+mod ends;
 mod exits;
 mod frr;
+mod frr_calls;
 mod metrics;
 mod own_speaker;
 mod reload;
@@ -71,8 +75,13 @@ impl Agent {
         }
     }
 
-    fn stop(mut self) -> (Option<i32>, String) {
+    fn stop(self) -> (Option<i32>, String) {
         self.signal(Signal::SIGTERM);
+        self.ended()
+    }
+
+    /// Waits for an end that was asked for.
+    fn ended(mut self) -> (Option<i32>, String) {
         let status = self.end();
         (status.code(), self.log())
     }

@@ -50,16 +50,21 @@ async fn case_24_the_hosts_file_does_not_answer_for_the_server() {
 async fn case_25_a_silent_dns_server_fails_in_bounded_time() {
     let silent = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     let check = configured("dns_lookup", &lookup("example.com", silent.local_addr().unwrap(), ""));
-    assert!(check.deadline <= Duration::from_millis(1400), "{:?}", check.deadline);
-    let began = Instant::now();
-    let report = build(&check.spec, &Trust::nobody()).unwrap().probe().await;
-    assert_eq!(report.sample, Sample::Fail);
-    assert!(report.reason.contains("300ms"), "{}", report.reason);
-    assert!(
-        began.elapsed() >= Duration::from_millis(1100),
-        "three tries and two pauses: {:?}",
-        began.elapsed()
-    );
+    assert!(check.deadline <= Duration::from_millis(1300), "{:?}", check.deadline);
+    let mut taken = Vec::new();
+    for _ in 0..5 {
+        let began = Instant::now();
+        let report = build(&check.spec, &Trust::nobody()).unwrap().probe().await;
+        assert_eq!(report.sample, Sample::Fail);
+        assert!(report.reason.contains("300ms"), "{}", report.reason);
+        taken.push(began.elapsed());
+        assert!(began.elapsed() >= Duration::from_millis(1100), "three tries and two pauses: {taken:?}");
+        // A busy machine may wake us late, but not every time.
+        if began.elapsed() <= Duration::from_millis(1300) {
+            return;
+        }
+    }
+    panic!("never within 1.3 s: {taken:?}");
 }
 
 #[tokio::test]
@@ -158,15 +163,19 @@ async fn case_28_tftp_checks_the_digest_in_either_case_and_a_dead_server_costs_b
     }
     let dead = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     let spec = format!(
-        r#"{{"url":"tftp://{}/x","tries":3,"interval":"10ms","timeout":"300ms"}}"#,
+        r#"{{"url":"tftp://{}/x","tries":3,"interval":"10ms","timeout":"1s"}}"#,
         dead.local_addr().unwrap()
     );
     let began = Instant::now();
     let report = probe("tftp_rrq", &spec).await;
     assert_eq!(report.sample, Sample::Fail);
-    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+    // The predecessor sends each datagram six times: 27 s.
+    assert!(began.elapsed() < Duration::from_secs(12), "{:?}", began.elapsed());
+    // Without its own limits the scheduler's would end it, a moment later than the time that a whole transfer may take.
+    let check = configured("tftp_rrq", &spec.replace("\"timeout\"", "\"transfer_limit\":\"2s\",\"timeout\""));
+    assert!(check.deadline <= Duration::from_secs(7), "{:?}", check.deadline);
     assert!(
-        report.reason.contains("3 tries") && report.reason.contains("no answer within 300ms"),
+        report.reason.contains("3 tries") && report.reason.contains("no answer within 1s"),
         "{}",
         report.reason
     );

@@ -48,9 +48,12 @@ fn status(code: u16) -> (u16, String) {
 async fn case_21_http_passes_on_the_third_try() {
     let (address, count, _) = http_server(vec![status(503), status(503), status(200)]).await;
     let spec =
-        format!(r#"{{"url":"http://{address}/","method":"GET","tries":3,"interval":"1ms","timeout":"5s"}}"#);
+        format!(r#"{{"url":"http://{address}/","method":"GET","tries":3,"interval":"2s","timeout":"5s"}}"#);
+    let began = Instant::now();
     assert_eq!(probe("http_2xx", &spec).await, Report::pass());
     assert_eq!(count.load(Ordering::SeqCst), 3);
+    // Two pauses and not three: none comes after a pass.
+    assert!((4.0..6.0).contains(&began.elapsed().as_secs_f64()), "{:?}", began.elapsed());
 }
 
 #[tokio::test]

@@ -18,6 +18,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 mod lifecycle;
+mod strategies;
 
 struct Lab {
     folder: tempfile::TempDir,

@@ -20,6 +20,7 @@ async fn case_34_frr_sees_an_ebgp_route_as_the_predecessor_sent_it() {
     assert_eq!(path["aspath"]["string"], OUR_ASN.to_string());
     assert_eq!(path["nexthops"][0]["ip"], lab.v4(1).to_string());
     assert_eq!(path["origin"], "IGP");
+    assert!(path["metric"].is_null(), "no MED: {path}");
     assert!(path["community"].is_null() && path["largeCommunity"].is_null(), "{path}");
     assert_eq!(announcer.current().await.unwrap().len(), 1);
     announcer.shutdown(withdraw("test")).await;
@@ -111,7 +112,8 @@ async fn case_36_a_neighbour_that_comes_up_late_is_met_within_seconds() {
     let mut announcer = speaker(&lab, OUR_ASN, vec![settings]);
     announcer.set(&plain(&["203.0.113.53/32"])).await.unwrap();
     until("some attempts have failed", async || announcer.neighbours()[0].last_error.is_some()).await;
-    tokio::time::sleep(Duration::from_secs(6)).await;
+    // Long enough for the waits between attempts to have grown to their longest.
+    tokio::time::sleep(Duration::from_secs(20)).await;
     lab.start_bird(&Peering::with(OUR_ASN));
     let met = within(Duration::from_secs(30), async || !lab.bird_route("203.0.113.53/32").is_empty()).await;
     assert!(met, "not within 30 s: {:?}", announcer.neighbours()[0]);
@@ -270,9 +272,11 @@ async fn soak_without_a_notification() {
     let mut announcer = speaker(&lab, OUR_ASN, hosts.iter().map(|h| neighbour(&lab, *h)).collect());
     all_up(&announcer).await;
     let prefixes = ["203.0.113.53/32", "2001:db8:53::/48", "203.0.113.54/32"];
+    let mut changes = 0;
     for second in 0..seconds {
         let wanted = &prefixes[..(second % 4).min(3) as usize];
-        announcer.set(&plain(wanted)).await.unwrap();
+        let changed = announcer.set(&plain(wanted)).await.unwrap();
+        changes += changed.announced.len() + changed.withdrawn.len();
         tokio::time::sleep(Duration::from_secs(1)).await;
         for status in announcer.neighbours() {
             assert_eq!(status.established_count, 1, "after {second} s: {status:?}");
@@ -290,6 +294,6 @@ async fn soak_without_a_notification() {
             && !lab.gobgp_rib("ipv4")["203.0.113.54/32"].is_null()
     })
     .await;
-    println!("{seconds} s, four neighbours, no NOTIFICATION");
+    println!("soak: {seconds} s, 4 neighbours, {changes} announcements and withdrawals, 0 NOTIFICATIONs");
     announcer.shutdown(withdraw("soak done")).await;
 }

@@ -1,7 +1,8 @@
 //! The announcer on FRRouting: `network` statements through one serial, batched `vtysh` worker.
 //!
-//! Owns the prefixes that the configuration names, and no other: a `network` statement that is ours but not wanted is
-//! removed, also one that a crashed predecessor left; anybody else's stays. Never writes FRR's configuration file.
+//! Owns the prefixes that the configuration names and those that it made statements for, and no other: a `network`
+//! statement that is ours but not wanted is removed, also one that a crashed process left; anybody else's stays. Never
+//! writes FRR's configuration file.
 //! Only typed values reach a command line: prefixes as [`ipnet::IpNet`], communities as numbers, VRF names after
 //! [`valid_interface`].
 //!
@@ -23,10 +24,12 @@ use super::{AnnounceError, Announcer, Changes, PrefixKey, RouteAttributes, Shutd
 use crate::config::bgp::valid_interface;
 
 pub mod commands;
+pub mod memory;
 pub mod running_config;
 pub mod vtysh;
 
 use commands::{Difference, RouteMap};
+use memory::Memory;
 use running_config::RunningConfig;
 pub use vtysh::{Vtysh, VtyshError};
 
@@ -70,7 +73,12 @@ impl std::fmt::Display for Standing {
 pub struct FrrAnnouncer {
     name: String,
     vtysh: Vtysh,
+    /// The time that one process usually has.
+    usual: Duration,
+    /// What the configuration names.
     managed: BTreeSet<PrefixKey>,
+    /// What was made here, by this process or a former one.
+    memory: Memory,
     desired: BTreeMap<PrefixKey, RouteAttributes>,
     standing: BTreeMap<PrefixKey, Standing>,
     /// The last prefix that was asked about in its turn.
@@ -82,12 +90,26 @@ impl FrrAnnouncer {
     pub fn new(name: &str, vtysh: Vtysh, managed: BTreeSet<PrefixKey>) -> Self {
         Self {
             name: name.to_owned(),
+            usual: vtysh.timeout,
             vtysh,
             managed,
+            memory: Memory::default(),
             desired: BTreeMap::new(),
             standing: BTreeMap::new(),
             turn: None,
         }
+    }
+
+    /// With the memory of a former process, whose left-overs go with the first change.
+    #[must_use]
+    pub fn remembering(mut self, memory: Memory) -> Self {
+        self.memory = memory;
+        self
+    }
+
+    /// Prefixes that may be withdrawn.
+    fn ours(&self) -> BTreeSet<PrefixKey> {
+        self.managed.union(self.memory.known()).cloned().collect()
     }
 
     /// Where every wanted prefix stood when it was last looked at.
@@ -106,16 +128,44 @@ impl FrrAnnouncer {
         RunningConfig::parse(&text).map_err(|what| VtyshError::Unreadable { what })
     }
 
+    /// A large configuration or a busy machine may need longer than usual, and gets it; what hangs is killed soon all
+    /// the same, also the next time.
+    fn learn(&mut self, error: Option<&VtyshError>, began: Instant) {
+        match error {
+            Some(VtyshError::Timeout { .. }) => self.vtysh.be_more_patient(),
+            None if began.elapsed() < self.usual => self.vtysh.timeout = self.usual,
+            _ => {}
+        }
+    }
+
+    /// Reads, and once more for each time that `vtysh` was too slow, with more patience.
+    async fn read_patiently(&mut self) -> Result<RunningConfig, VtyshError> {
+        loop {
+            let began = Instant::now();
+            let read = self.read().await;
+            let last = self.vtysh.timeout >= self.vtysh.longest;
+            self.learn(read.as_ref().err(), began);
+            match read {
+                Err(VtyshError::Timeout { .. }) if !last => {}
+                read => return read,
+            }
+        }
+    }
+
     async fn change(
         &mut self,
         desired: &BTreeMap<PrefixKey, RouteAttributes>,
     ) -> Result<Changes, AnnounceError> {
         check(&self.name, desired)?;
-        self.managed.extend(desired.keys().cloned());
+        self.memory.add(desired.keys());
+        let ours = self.ours();
         let end = Instant::now() + SET_LIMIT;
         let mut changes = Changes::default();
         loop {
-            match self.attempt(desired, &mut changes).await {
+            let began = Instant::now();
+            let attempt = self.attempt(desired, &ours, &mut changes).await;
+            self.learn(attempt.as_ref().err(), began);
+            match attempt {
                 Ok(true) => break,
                 Ok(false) if Instant::now() < end => {}
                 Ok(false) => {
@@ -129,6 +179,7 @@ impl FrrAnnouncer {
             }
             tokio::time::sleep(RETRY).await;
         }
+        self.memory.settle(desired.keys());
         self.desired.clone_from(desired);
         for key in changes.announced.iter().chain(&changes.updated) {
             self.standing.remove(key);
@@ -150,10 +201,11 @@ impl FrrAnnouncer {
     async fn attempt(
         &self,
         desired: &BTreeMap<PrefixKey, RouteAttributes>,
+        ours: &BTreeSet<PrefixKey>,
         changes: &mut Changes,
     ) -> Result<bool, VtyshError> {
         let config = self.read().await?;
-        let difference = Difference::between(&config, desired, &self.managed)?;
+        let difference = Difference::between(&config, desired, ours)?;
         if difference.is_empty() {
             return Ok(true);
         }
@@ -172,7 +224,7 @@ impl FrrAnnouncer {
         changes.updated.extend(updated);
         changes.withdrawn.extend(difference.withdraw.iter().cloned());
         let after = self.read().await?;
-        Ok(Difference::between(&after, desired, &self.managed)?.is_empty())
+        Ok(Difference::between(&after, desired, ours)?.is_empty())
     }
 
     /// Asks FRR whether it uses the wanted routes. With very many prefixes
@@ -221,7 +273,7 @@ impl FrrAnnouncer {
                 info!(announcer = %self.name, withdrawn = changes.withdrawn.len(), "withdrew everything")
             }
             Err(error) => {
-                let left: Vec<String> = self.managed.iter().map(|key| key.prefix.to_string()).collect();
+                let left: Vec<String> = self.ours().iter().map(|key| key.prefix.to_string()).collect();
                 tracing::error!(announcer = %self.name, %error, ?left, "may still be announced: remove by hand");
             }
         }
@@ -257,13 +309,9 @@ impl Announcer for FrrAnnouncer {
         &self.name
     }
 
-    /// Prefixes are never disowned while the process runs, so that one that a reload removed is withdrawn.
+    /// What a reload removed stays ours until it is withdrawn, and is anybody's afterwards.
     fn manage(&mut self, prefixes: &mut dyn Iterator<Item = &PrefixKey>) {
-        for prefix in prefixes {
-            if !self.managed.contains(prefix) {
-                self.managed.insert(prefix.clone());
-            }
-        }
+        self.managed = prefixes.cloned().collect();
     }
 
     fn set<'a>(
@@ -277,9 +325,10 @@ impl Announcer for FrrAnnouncer {
         &'a mut self,
     ) -> Pin<Box<dyn Future<Output = Result<BTreeSet<PrefixKey>, AnnounceError>> + Send + 'a>> {
         Box::pin(async move {
-            let config =
-                self.read().await.map_err(|error| self.failed("read FRR's configuration", &error))?;
-            Ok(config.networks().filter(|key| self.managed.contains(key)).collect())
+            let read = self.read_patiently().await;
+            let config = read.map_err(|error| self.failed("read FRR's configuration", &error))?;
+            let ours = self.ours();
+            Ok(config.networks().filter(|key| ours.contains(key)).collect())
         })
     }
 

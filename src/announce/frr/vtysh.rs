@@ -22,13 +22,21 @@ pub struct Vtysh {
     pub path: PathBuf,
     /// Arguments before the commands, such as `-N` and a path space.
     pub arguments: Vec<String>,
-    /// Longest run time of one process.
+    /// Longest run time of one process, unless one was too slow for it already.
     pub timeout: Duration,
+    /// What the run time may grow to: it doubles after every process that was killed for being late.
+    pub longest: Duration,
 }
 
 impl Default for Vtysh {
     fn default() -> Self {
-        Self { path: "/usr/bin/vtysh".into(), arguments: Vec::new(), timeout: Duration::from_secs(10) }
+        Self {
+            path: "/usr/bin/vtysh".into(),
+            arguments: Vec::new(),
+            // What the Python predecessor allows.
+            timeout: Duration::from_millis(1500),
+            longest: Duration::from_secs(12),
+        }
     }
 }
 
@@ -109,6 +117,11 @@ impl VtyshError {
 }
 
 impl Vtysh {
+    /// Allows twice the time, after a process was killed for being late.
+    pub fn be_more_patient(&mut self) {
+        self.timeout = (self.timeout * 2).min(self.longest.max(self.timeout));
+    }
+
     /// Runs these commands in one process; what it printed.
     ///
     /// # Errors

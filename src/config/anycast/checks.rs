@@ -118,7 +118,7 @@ pub(super) fn read(
         interval,
         fast_interval: fast.unwrap_or(usual_fast).clamp(Duration::from_millis(10), interval),
         // A backstop behind the kind's own limits, which have the better messages.
-        deadline: deadline.unwrap_or(read.longest + Duration::from_millis(250)).max(Duration::from_millis(1)),
+        deadline: deadline.unwrap_or(read.longest + Duration::from_millis(200)).max(Duration::from_millis(1)),
         rise: rise.unwrap_or(usual),
         fall: fall.unwrap_or(usual),
         spec: read.spec,

@@ -33,6 +33,8 @@ pub(super) fn whole(root: &Fields<'_>, dialect: Dialect) -> Anycast {
         FailOpen { min_healthy_percent }
     });
     let start = match root.text("on_start").as_deref() {
+        // Whoever leaves its routes at the end wants to find them again at the start.
+        None if shutdown.keep_routes => StartRule::KeepUntilVerdict,
         None | Some("withdraw") => StartRule::Withdraw,
         Some("keep-until-verdict") => StartRule::KeepUntilVerdict,
         Some(other) => {

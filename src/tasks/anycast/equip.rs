@@ -3,12 +3,14 @@
 //! Owns the translation from the file's sections to the announcers' own settings. Never decides what is announced.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
 use super::neighbours::{Messages, Neighbour, NeighbourMetrics};
 use crate::announce::bird::{BirdAnnouncer, BirdSettings, BirdStyle};
+use crate::announce::frr::memory::Memory;
 use crate::announce::frr::{FrrAnnouncer, Vtysh};
 use crate::announce::speaker::{SpeakerAnnouncer, SpeakerHandle};
 use crate::announce::{AnnounceError, Announcer, PrefixKey};
@@ -32,11 +34,16 @@ pub struct Equipment {
     pub speaker: Option<SpeakerHandle>,
 }
 
-/// Builds these announcers of a configuration. The speaker begins to dial; the others contact nothing yet.
+/// Builds these announcers of a configuration. The speaker begins to dial; the others contact nothing yet. What has to
+/// outlive the process is kept beside the control socket.
 ///
 /// # Errors
 /// Settings that an announcer refuses, or a BFD socket that cannot be had.
-pub fn build(config: &Anycast, which: &BTreeSet<AnnouncerRef>) -> Result<Equipment, AnnounceError> {
+pub fn build(
+    config: &Anycast,
+    which: &BTreeSet<AnnouncerRef>,
+    socket: Option<&Path>,
+) -> Result<Equipment, AnnounceError> {
     let mut equipment = Equipment::default();
     for reference in which {
         let announcer: Box<dyn Announcer> = match reference {
@@ -52,8 +59,10 @@ pub fn build(config: &Anycast, which: &BTreeSet<AnnouncerRef>) -> Result<Equipme
                 Box::new(BirdAnnouncer::new("bird", bird(section))?)
             }
             AnnouncerRef::Frr { vtysh } => {
+                let memory = socket.map(|socket| Memory::beside(socket, vtysh)).unwrap_or_default();
                 let vtysh = Vtysh { path: vtysh.clone(), ..Vtysh::default() };
-                Box::new(FrrAnnouncer::new("frr", vtysh, managed(config, reference)))
+                let announcer = FrrAnnouncer::new("frr", vtysh, managed(config, reference));
+                Box::new(announcer.remembering(memory))
             }
         };
         equipment.announcers.insert(reference.clone(), announcer);

@@ -92,7 +92,7 @@ impl Station {
         if state.config.bgp.is_some() {
             open.insert(AnnouncerRef::Bgp);
         }
-        let equipment = equip::build(&state.config, &open)?;
+        let equipment = equip::build(&state.config, &open, self.socket.as_deref())?;
         let setup = Setup {
             config: state.config.clone(),
             announcers: equipment.announcers,
@@ -172,7 +172,8 @@ impl Station {
             fresh.insert(AnnouncerRef::Bgp);
         }
         let refused = |error: &dyn std::fmt::Display| ControlError::Reload(error.to_string());
-        let equipment = equip::build(&config, &fresh).map_err(|error| refused(&error))?;
+        let equipment =
+            equip::build(&config, &fresh, self.socket.as_deref()).map_err(|error| refused(&error))?;
         let told = control.reload_with(config.clone(), NewAnnouncers(equipment.announcers)).await?;
         let speaker = {
             let mut state = self.state();
