@@ -178,6 +178,12 @@ fn a_failover_asked_for_while_a_fence_for_a_consent_is_on_its_way_ends_writable(
     pair.cut = APART;
     pair.inject(Side::Passive, Event::PeerLink { up: false, reason: "no answer".to_owned() });
     pair.ask(Side::Passive, Transition::GolddrPrimary);
+    pair.run(35_000);
+    let refused =
+        |note: &Note| matches!(note, Note::Refused(refused) if refused.refusal == "transition-in-progress");
+    let notes = &pair.half(Side::Passive).notes;
+    assert!(notes.iter().any(|(_, note)| refused(note)), "the peer may be promoting on the consent");
+    pair.ask(Side::Passive, Transition::GolddrPrimary);
     pair.run(5 * MINUTE);
     let passive = pair.half(Side::Passive);
     assert_eq!(passive.site.recorded().0, "golddr-primary");
@@ -367,7 +373,8 @@ fn a_self_fence_counts_for_a_failover_once_its_site_knows_of_the_failover() {
     pair.ask(Side::Passive, Transition::GolddrPrimary);
     pair.run(2_500);
     assert!(!promotes(&pair), "it may be about to serve again");
-    let knows = read_only(&pair, "golddr-primary");
+    let told = pair.half(Side::Passive).engine.state().generation;
+    let knows = PeerStatus { generation: told, ..read_only(&pair, "golddr-primary") };
     pair.inject(Side::Passive, Event::PeerStatus(knows));
     pair.run(100);
     assert!(promotes(&pair));

@@ -75,7 +75,10 @@ impl Engine {
             let reason = step.last_error.clone().unwrap_or_else(|| format!("not seen: {}", step.step.done));
             return Progress::Failed(reason);
         }
-        if !self.looks_first(step, run, started, now.mono) && !self.awaits_role_call(step) {
+        let waits = self.looks_first(step, run, started, now.mono)
+            || self.awaits_role_call(step)
+            || self.awaits_lender(step, run, now.mono);
+        if !waits {
             self.push_on(step, run, now);
         }
         if matches!(step.status, StepStatus::Finished) {
@@ -212,7 +215,7 @@ impl Engine {
                 self.is_primary_since(started, promoted_from.and_then(|run| run.timeline_before), now)
             }
             Done::DatabaseStandby => self.is_standby_since(started, now),
-            Done::DatabaseFenced => self.is_fenced_since(started, now),
+            Done::DatabaseFenced => self.is_fenced_since(started, now) && !self.has_call_of_before(),
             Done::CaughtUp => self.has_replayed(run.and_then(|run| run.catch_up_lsn), now),
             Done::PeerFenced => self.peer_is_fenced(run.map(|run| run.generation), now),
             Done::WitnessHeld => self.holds_witness_lease(now),

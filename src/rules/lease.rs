@@ -281,7 +281,13 @@ impl Engine {
 
     /// A fence comes: nothing that was to make the database writable again is asked for after it.
     pub(super) fn forget_unfence(&mut self) {
-        for run in self.state.chores.steps.iter_mut().filter(|run| run.step.name == UNFENCE) {
+        let state = &mut self.state;
+        for run in state.chores.steps.iter_mut().filter(|run| run.step.name == UNFENCE) {
+            if run.is_role_call() {
+                let mut call = run.clone();
+                call.end_with_call();
+                state.beside.push(call);
+            }
             run.status = StepStatus::Finished;
         }
     }

@@ -40,6 +40,7 @@ mutants! {
     FenceOfBefore "takes the old primary for fenced although it has not heard of the failover"
     TellsOldRole "tells the peer that its database is read-only while it is being promoted or fenced"
     OverlapsRoleCalls "promotes or deletes while a call of before may still change the role of the database"
+    LenderUnseen "promotes in a failback without seeing again that the other site is still read-only"
     FenceUnobserved "takes an answered fence for a fenced database"
     StandbyUnobserved "takes any database for a working standby"
     CatchUpSkipped "promotes in a failback before the last write has come"

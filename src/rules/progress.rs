@@ -3,7 +3,7 @@
 use super::Engine;
 use super::mutant::Mutant;
 use super::state::{Lane, Run, StepRun, StepStatus};
-use crate::model::{Effect, Phase};
+use crate::model::{Effect, Mono, Phase, Transition};
 use crate::plan::{self, Done};
 
 /// Name of a call that outlived its step.
@@ -16,10 +16,11 @@ impl Engine {
         let run = state.run.iter().filter(|run| run.halted.is_none()).filter_map(|run| run.lane.current());
         let grant = state.grant.iter().filter_map(|grant| grant.fence.as_ref()).filter_map(Lane::current);
         let chores = state.chores.steps.iter().skip(state.chores.cursor);
+        let stray = state.beside.iter().any(StepRun::is_role_call);
         let mut steps = run.chain(grant).chain(chores).chain(&state.beside);
         let role = |step: &StepRun| matches!(step.step.done, Done::DatabasePrimary | Done::DatabaseFenced);
         !self.mutated(Mutant::TellsOldRole)
-            && steps.any(|step| role(step) && step.status != StepStatus::Finished)
+            && (stray || steps.any(|step| role(step) && step.status != StepStatus::Finished))
     }
 }
 
@@ -46,6 +47,26 @@ impl Engine {
             && !matches!(step.status, StepStatus::InFlight { .. })
             && self.state.beside.iter().any(StepRun::is_role_call)
             && !self.mutated(Mutant::OverlapsRoleCalls)
+    }
+}
+
+impl Engine {
+    /// Whether a call that outlived its step may still change the role of the database.
+    pub(super) fn has_call_of_before(&self) -> bool {
+        let mut beside = self.state.beside.iter().filter(|step| step.step.name == LAST_CALL);
+        beside.any(StepRun::is_role_call) && !self.mutated(Mutant::OverlapsRoleCalls)
+    }
+
+    /// Whether a consented failback has to see once more that the other site is read-only: it waits for us no longer
+    /// than a person there wants, and this agent may have been dead meanwhile.
+    pub(super) fn awaits_lender(&self, step: &StepRun, run: Option<&Run>, now: Mono) -> bool {
+        let lent =
+            run.is_some_and(|run| run.transition == Transition::ActivePassive && run.catch_up_lsn.is_some());
+        let waits = lent
+            && step.step.done == Done::DatabasePrimary
+            && !matches!(step.status, StepStatus::InFlight { .. })
+            && !self.mutated(Mutant::LenderUnseen);
+        waits && self.peer_status_now(now).is_none_or(|status| status.writable != Some(false))
     }
 }
 

@@ -9,7 +9,6 @@ use crate::model::{
     Transition,
 };
 use crate::rules::pipeline::Stage;
-use crate::rules::policy::Automation;
 use crate::rules::state::State;
 
 /// Facts older than this are unknown, in the settings of the model.
@@ -382,11 +381,6 @@ fn rules_of_memory(judged: &mut Judged, step: &Step<'_>) {
             .notes()
             .any(|note| matches!(note, Note::Remark { text, .. } if text.contains("did not come to rest")))
     });
-}
-
-/// Whether automation may begin anything at all in a mode.
-pub fn may_begin(automation: Automation) -> bool {
-    automation.acts_alone()
 }
 
 fn landmark(side: Side, action: &Action) -> Option<String> {

@@ -115,8 +115,7 @@ pub struct Acted {
 impl World {
     /// A normal day: both agents have seen their sites and each other.
     pub fn new(store: &Store, bounds: Bounds) -> Self {
-        let quiet =
-            |side: Side| !super::invariants::may_begin(store.setting.policies[side as usize].automation);
+        let quiet = |side: Side| !store.setting.policies[side as usize].automation.acts_alone();
         let part = |side: Side| {
             let mut part = Part::new(side, &store.setting);
             part.past.quiet = quiet(side);
