@@ -293,6 +293,7 @@ impl Engine {
     /// Drives what the plan left behind.
     pub(super) fn advance_beside(&mut self, now: Now) {
         let mut left = std::mem::take(&mut self.state.beside);
+        let outlived = left.iter().any(StepRun::is_call_of_before);
         left.retain_mut(|step| match self.drive(step, None, now) {
             Progress::Waiting | Progress::Beside => true,
             Progress::Done(_) => {
@@ -307,6 +308,9 @@ impl Engine {
             }
         });
         self.state.beside.append(&mut left);
+        if outlived && !self.state.beside.iter().any(StepRun::is_call_of_before) {
+            self.fence_again();
+        }
     }
 }
 

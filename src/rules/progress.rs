@@ -31,6 +31,11 @@ impl StepRun {
         (role || self.step.name == LAST_CALL) && matches!(self.status, StepStatus::InFlight { .. })
     }
 
+    /// Whether this is a call that outlived its step.
+    pub(super) fn is_call_of_before(&self) -> bool {
+        self.step.name == LAST_CALL
+    }
+
     /// Nothing is asked for again: the step is over with its call.
     pub(super) fn end_with_call(&mut self) {
         (self.step.done, self.step.limit_ms) = (Done::Answered, 0);
@@ -55,6 +60,20 @@ impl Engine {
     pub(super) fn has_call_of_before(&self) -> bool {
         let mut beside = self.state.beside.iter().filter(|step| step.step.name == LAST_CALL);
         beside.any(StepRun::is_role_call) && !self.mutated(Mutant::OverlapsRoleCalls)
+    }
+
+    /// A call of before has ended after a fence was asked for, and may have undone it: the fence is asked for again.
+    pub(super) fn fence_again(&mut self) {
+        let state = &mut self.state;
+        let run =
+            state.run.iter_mut().flat_map(|run| run.lane.steps.iter_mut().skip(run.lane.cursor).take(1));
+        let fences = run.chain(&mut state.beside).chain(&mut state.chores.steps);
+        for fence in fences.filter(|step| step.step.done == Done::DatabaseFenced) {
+            if matches!(fence.status, StepStatus::Observing { .. }) {
+                fence.status = StepStatus::Pending;
+                self.changed = true;
+            }
+        }
     }
 
     /// Whether a consented failback has to see once more that the other site is read-only: it waits for us no longer
