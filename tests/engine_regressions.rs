@@ -414,3 +414,83 @@ fn a_fenced_site_that_is_ordered_to_give_up_does_not_serve_again() {
     assert!(is_fenced(&pair));
     assert_eq!(pair.half(Side::Active).engine.peer_status(pair.now).transition, "golddr-primary");
 }
+
+fn promotes(pair: &Pair, side: Side) -> bool {
+    pair.half(side).site.asked.contains(&"promote the database".to_owned())
+}
+
+#[test]
+fn what_the_peer_said_before_a_silence_is_no_news_after_it() {
+    for silence in [false, true] {
+        let mut pair = self_fencing();
+        pair.cut = APART;
+        pair.half_mut(Side::Passive).site.faults.insert("set in_recovery".to_owned(), 1);
+        pair.ask(Side::Passive, Transition::GolddrPrimary);
+        assert!(pair.run_until(MINUTE, |pair| pair.half(Side::Passive).engine.state().run.is_some()));
+        let said = PeerStatus {
+            writable: Some(false),
+            generation: pair.half(Side::Passive).engine.state().generation,
+            ..pair.half(Side::Active).engine.peer_status(pair.now)
+        };
+        pair.inject(Side::Passive, Event::PeerStatus(said));
+        if silence {
+            pair.inject(Side::Passive, Event::PeerLink { up: false, reason: "no answer".to_owned() });
+            pair.inject(Side::Passive, Event::PeerLink { up: true, reason: String::new() });
+        }
+        pair.run(2_000);
+        assert_eq!(promotes(&pair, Side::Passive), !silence);
+    }
+}
+
+#[test]
+fn a_consented_failback_promotes_only_while_the_lender_is_seen_read_only() {
+    let mut pair = in_gold_standby_with_fencing();
+    pair.ask(Side::Active, Transition::ActivePassive);
+    pair.half_mut(Side::Active).site.faults.insert("set in_recovery".to_owned(), 2);
+    assert!(pair.run_until(MINUTE, |pair| pair.half(Side::Active).engine.state().run.is_some()));
+    pair.cut = APART;
+    pair.inject(Side::Active, Event::PeerLink { up: false, reason: "no answer".to_owned() });
+    let before = pair.half(Side::Active).site.asked.len();
+    pair.run(2 * MINUTE);
+    let since = &pair.half(Side::Active).site.asked[before..];
+    assert!(!since.contains(&"promote the database".to_owned()), "{since:?}");
+    pair.cut = Cut::default();
+    assert!(pair.run_until(5 * MINUTE, |pair| pair.is_settled_in("active-passive")));
+    assert_eq!(pair.split_brain_ms, 0);
+}
+
+#[test]
+fn a_failover_starts_a_database_that_a_rebuild_has_stopped() {
+    let mut pair = in_gold_standby_with_fencing();
+    pair.half_mut(Side::Passive).site.faults.insert("delete database volume".to_owned(), 1_000);
+    pair.ask(Side::Active, Transition::ActivePassiveForce);
+    let stopped = |pair: &Pair| pair.half(Side::Passive).site.database.replicas == 0;
+    assert!(pair.run_until(10 * MINUTE, stopped));
+    pair.run(2 * MINUTE);
+    pair.ask(Side::Active, Transition::GolddrPrimary);
+    let serves = |pair: &Pair| pair.half(Side::Passive).site.is_writable();
+    assert!(pair.run_until(30 * MINUTE, serves), "{:?}", pair.half(Side::Passive).site.asked);
+    assert!(!pair.half(Side::Active).site.is_writable());
+}
+
+#[test]
+fn an_order_that_has_not_begun_gives_way_to_one_of_a_later_generation() {
+    let mut pair = pair_with(|policy| policy.fence_old_primary = true);
+    to(&mut pair, Transition::GolddrPrimary, "golddr-primary");
+    let order = |transition: Transition, generation: u64| Event::PeerMessage {
+        id: None,
+        message: PeerMessage::TransitionTo {
+            state: transition.wire().to_owned(),
+            generation: Some(Generation(generation)),
+            accept_data_loss: None,
+        },
+        authenticated: true,
+    };
+    pair.half_mut(Side::Passive).site.faults.insert("record transition".to_owned(), 3);
+    pair.inject(Side::Passive, order(Transition::GoldStandby, 7));
+    pair.inject(Side::Passive, order(Transition::GolddrPrimary, 8));
+    pair.run(MINUTE);
+    let passive = pair.half(Side::Passive);
+    assert_eq!(passive.site.recorded(), ("golddr-primary".to_owned(), String::new()));
+    assert_eq!(passive.engine.state().generation, Generation(8));
+}

@@ -109,7 +109,9 @@ impl Engine {
     /// What the peer last told, where it is fresh.
     pub(super) fn peer_status_now(&self, now: Mono) -> Option<&PeerStatus> {
         let (status, at) = self.state.peer.status.as_ref()?;
-        let fresh = now.since(*at) <= self.policy.fresh_ms && self.state.peer.link != PeerLink::Down;
+        // Zero marks what is old however young the process is.
+        let young = *at > Mono(0) && now.since(*at) <= self.policy.fresh_ms;
+        let fresh = young && self.state.peer.link != PeerLink::Down;
         (fresh || self.mutated(Mutant::TrustsStaleFacts)).then_some(status)
     }
 

@@ -32,6 +32,7 @@ pub mod prefixes;
 mod progress;
 pub mod refusal;
 mod requests;
+mod role_calls;
 pub mod route_health;
 pub mod route_pin;
 mod runs;

@@ -1,0 +1,90 @@
+//! Calls that change the role of the local database: a promotion and a fence that are under way at once may take effect in
+//! either order, and a call may outlive the step that made it.
+//!
+//! Owns: what is told of the role meanwhile, what waits for such a call, and the fence after it. Never: asks for a
+//! promotion.
+
+use super::Engine;
+use super::mutant::Mutant;
+use super::state::{Lane, Run, StepRun, StepStatus};
+use crate::model::{Mono, Transition};
+use crate::plan::Done;
+
+/// Name of a call that outlived its step.
+const LAST_CALL: &str = "call-of-before";
+
+impl StepRun {
+    /// Whether a call that changes the role of the database is under way.
+    pub(super) fn is_role_call(&self) -> bool {
+        let role = matches!(self.step.done, Done::DatabasePrimary | Done::DatabaseFenced);
+        (role || self.step.name == LAST_CALL) && matches!(self.status, StepStatus::InFlight { .. })
+    }
+
+    /// Whether this is a call that outlived its step.
+    pub(super) fn is_call_of_before(&self) -> bool {
+        self.step.name == LAST_CALL
+    }
+
+    /// Nothing is asked for again: the step is over with its call.
+    pub(super) fn end_with_call(&mut self) {
+        (self.step.done, self.step.limit_ms) = (Done::Answered, 0);
+        self.step.name = LAST_CALL.to_owned();
+    }
+}
+
+impl Engine {
+    /// Whether a promotion or a fence of the local database has been begun and not been seen to be over.
+    pub(super) fn is_changing_role(&self) -> bool {
+        let state = &self.state;
+        let run = state.run.iter().filter(|run| run.halted.is_none()).filter_map(|run| run.lane.current());
+        let grant = state.grant.iter().filter_map(|grant| grant.fence.as_ref()).filter_map(Lane::current);
+        let chores = state.chores.steps.iter().skip(state.chores.cursor);
+        let stray = state.beside.iter().any(StepRun::is_role_call);
+        let mut steps = run.chain(grant).chain(chores).chain(&state.beside);
+        let role = |step: &StepRun| matches!(step.step.done, Done::DatabasePrimary | Done::DatabaseFenced);
+        !self.mutated(Mutant::TellsOldRole)
+            && (stray || steps.any(|step| role(step) && step.status != StepStatus::Finished))
+    }
+
+    /// Whether a call of before may still change the role of the database: until it is over nothing is promoted or
+    /// deleted.
+    pub(super) fn awaits_role_call(&self, step: &StepRun) -> bool {
+        let waits = step.step.gated || step.step.done == Done::DatabasePrimary;
+        waits
+            && !matches!(step.status, StepStatus::InFlight { .. })
+            && self.state.beside.iter().any(StepRun::is_role_call)
+            && !self.mutated(Mutant::OverlapsRoleCalls)
+    }
+
+    /// Whether a call that outlived its step may still change the role of the database.
+    pub(super) fn has_call_of_before(&self) -> bool {
+        let mut beside = self.state.beside.iter().filter(|step| step.step.name == LAST_CALL);
+        beside.any(StepRun::is_role_call) && !self.mutated(Mutant::OverlapsRoleCalls)
+    }
+
+    /// A call of before has ended after a fence was asked for, and may have undone it: the fence is asked for again.
+    pub(super) fn fence_again(&mut self) {
+        let state = &mut self.state;
+        let run =
+            state.run.iter_mut().flat_map(|run| run.lane.steps.iter_mut().skip(run.lane.cursor).take(1));
+        let fences = run.chain(&mut state.beside).chain(&mut state.chores.steps);
+        for fence in fences.filter(|step| step.step.done == Done::DatabaseFenced) {
+            if matches!(fence.status, StepStatus::Observing { .. }) {
+                fence.status = StepStatus::Pending;
+                self.changed = true;
+            }
+        }
+    }
+
+    /// Whether a consented failback has to see once more that the other site is read-only: it waits for us no longer
+    /// than a person there wants, and this agent may have been dead meanwhile.
+    pub(super) fn awaits_lender(&self, step: &StepRun, run: Option<&Run>, now: Mono) -> bool {
+        let lent =
+            run.is_some_and(|run| run.transition == Transition::ActivePassive && run.catch_up_lsn.is_some());
+        let waits = lent
+            && step.step.done == Done::DatabasePrimary
+            && !matches!(step.status, StepStatus::InFlight { .. })
+            && !self.mutated(Mutant::LenderUnseen);
+        waits && self.peer_status_now(now).is_none_or(|status| status.writable != Some(false))
+    }
+}
