@@ -43,9 +43,23 @@ impl Daemon {
         Pid::from_raw(i32::try_from(self.child.id()).expect("a pid fits"))
     }
 
-    /// Sends a signal to the whole group.
+    /// Sends a signal to the whole group. A stop has taken effect when this returns: a thread that still runs may answer.
     pub fn signal(&self, signal: Signal) {
         let _ = killpg(self.pid(), signal);
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while signal == Signal::SIGSTOP && !self.has_stopped() && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// Whether every thread of the process stands still.
+    fn has_stopped(&self) -> bool {
+        let Ok(threads) = std::fs::read_dir(format!("/proc/{}/task", self.pid())) else { return true };
+        let stopped = |stat: String| {
+            let state = stat.rsplit(") ").next().and_then(|rest| rest.chars().next());
+            matches!(state, Some('T' | 't' | 'Z' | 'X'))
+        };
+        threads.flatten().all(|thread| std::fs::read_to_string(thread.path().join("stat")).is_ok_and(stopped))
     }
 
     /// Whether the process has not ended.
