@@ -107,9 +107,9 @@ impl Engine {
             StepStatus::InFlight { .. } => false,
             // What the record's annotation says is not observed, so it counts only once it was written.
             StepStatus::Pending | StepStatus::Backoff { .. } if writes_annotation(&step.step.work) => false,
-            StepStatus::Pending | StepStatus::Backoff { .. } | StepStatus::Observing { .. } => {
-                self.world_shows(step, run, started, now)
-            }
+            StepStatus::Pending | StepStatus::Backoff { .. } => self.world_shows(step, run, started, now),
+            // What was seen before the call was answered may be the world before its effect.
+            StepStatus::Observing { since } => self.world_shows(step, run, since.plus(1).max(started), now),
         }
     }
 
@@ -119,12 +119,13 @@ impl Engine {
     }
 
     /// Whether a look that is newer than the step is waited for before anything is asked: what the plan counted as
-    /// done may have been undone by a call of before.
+    /// done may have been undone by a call of before, and what a person lets go on may have been done by its own.
     fn looks_first(&self, step: &StepRun, run: Option<&Run>, started: Mono, now: Mono) -> bool {
-        let counted = run.is_some_and(|run| run.facts.database_is_primary);
+        let counted = step.attempt == 0 && run.is_some_and(|run| run.facts.database_is_primary);
+        let resumed = step.attempt > 0 && step.status == StepStatus::Pending;
         let looked = self.state.patroni.as_ref().is_some_and(|(_, at)| *at >= started);
         let patient = now.since(started) < OBSERVE_AGAIN_MS;
-        counted && step.step.done == Done::DatabasePrimary && step.attempt == 0 && !looked && patient
+        (counted || resumed) && step.step.done == Done::DatabasePrimary && !looked && patient
     }
 
     /// Starts, repeats or times out the step's command.
@@ -207,6 +208,10 @@ impl Engine {
 
     /// Whether the world is seen in the state that the step wants.
     fn world_shows(&self, step: &StepRun, run: Option<&Run>, started: Mono, now: Mono) -> bool {
+        // Whatever the role is, it may be another one in a moment.
+        if step.waits_for_role() && self.has_call_of_before() {
+            return false;
+        }
         match step.step.done {
             Done::Answered => false,
             Done::DatabasePrimary => {
@@ -215,7 +220,7 @@ impl Engine {
                 self.is_primary_since(started, promoted_from.and_then(|run| run.timeline_before), now)
             }
             Done::DatabaseStandby => self.is_standby_since(started, now),
-            Done::DatabaseFenced => self.is_fenced_since(started, now) && !self.has_call_of_before(),
+            Done::DatabaseFenced => self.is_fenced_since(started, now),
             Done::CaughtUp => self.has_replayed(run.and_then(|run| run.catch_up_lsn), now),
             Done::PeerFenced => self.peer_is_fenced(run.map(|run| run.generation), now),
             Done::WitnessHeld => self.holds_witness_lease(now),
@@ -309,7 +314,7 @@ impl Engine {
         });
         self.state.beside.append(&mut left);
         if outlived && !self.state.beside.iter().any(StepRun::is_call_of_before) {
-            self.fence_again();
+            self.look_again(now.mono);
         }
     }
 }

@@ -3,7 +3,7 @@
 use super::Engine;
 use super::mutant::Mutant;
 use super::refusal::Refusal;
-use super::state::{Origin, Request};
+use super::state::{Origin, Request, StepRun};
 use crate::model::{Effect, Note, Now, OperatorRequest, RecordSeen, RecordTransition, Traffic, Transition};
 use crate::plan::blocks::{Weight, maintenance_off, maintenance_on};
 use crate::plan::transitions;
@@ -104,7 +104,9 @@ impl Engine {
             run.lane.cursor += 1;
         }
         if let Some(step) = run.lane.steps.get_mut(run.lane.cursor) {
-            *step = super::state::StepRun::new(step.step.clone());
+            // That it was tried stays known: a call that was given up may have had its effect since.
+            let attempt = step.attempt.min(1);
+            *step = StepRun { attempt, ..StepRun::new(step.step.clone()) };
         }
         Ok(format!("{name} goes on"))
     }

@@ -20,6 +20,11 @@ impl StepRun {
         (role || self.step.name == LAST_CALL) && matches!(self.status, StepStatus::InFlight { .. })
     }
 
+    /// Whether the step is done when the database is seen in a role.
+    pub(super) fn waits_for_role(&self) -> bool {
+        matches!(self.step.done, Done::DatabasePrimary | Done::DatabaseStandby | Done::DatabaseFenced)
+    }
+
     /// Whether this is a call that outlived its step.
     pub(super) fn is_call_of_before(&self) -> bool {
         self.step.name == LAST_CALL
@@ -56,23 +61,32 @@ impl Engine {
             && !self.mutated(Mutant::OverlapsRoleCalls)
     }
 
-    /// Whether a call that outlived its step may still change the role of the database.
+    /// Whether a call that outlived its step may still change the role of the database: until it is over no look at the
+    /// database counts.
     pub(super) fn has_call_of_before(&self) -> bool {
-        let mut beside = self.state.beside.iter().filter(|step| step.step.name == LAST_CALL);
-        beside.any(StepRun::is_role_call) && !self.mutated(Mutant::OverlapsRoleCalls)
+        self.state.beside.iter().any(StepRun::is_call_of_before) && !self.mutated(Mutant::OverlapsRoleCalls)
     }
 
-    /// A call of before has ended after a fence was asked for, and may have undone it: the fence is asked for again.
-    pub(super) fn fence_again(&mut self) {
+    /// A call of before has ended, and may have undone what was seen until now: the database is looked at again, and a
+    /// fence asked for again.
+    pub(super) fn look_again(&mut self, now: Mono) {
+        if self.mutated(Mutant::OverlapsRoleCalls) {
+            return;
+        }
         let state = &mut self.state;
         let run =
             state.run.iter_mut().flat_map(|run| run.lane.steps.iter_mut().skip(run.lane.cursor).take(1));
-        let fences = run.chain(&mut state.beside).chain(&mut state.chores.steps);
-        for fence in fences.filter(|step| step.step.done == Done::DatabaseFenced) {
-            if matches!(fence.status, StepStatus::Observing { .. }) {
-                fence.status = StepStatus::Pending;
-                self.changed = true;
+        let grant = state.grant.iter_mut().filter_map(|grant| grant.fence.as_mut());
+        let grant = grant.flat_map(|lane| lane.steps.iter_mut().skip(lane.cursor).take(1));
+        for step in run.chain(grant).chain(&mut state.beside).chain(&mut state.chores.steps) {
+            if !step.waits_for_role() || step.started.is_none() {
+                continue;
             }
+            step.started = Some(now.plus(1));
+            if step.step.done == Done::DatabaseFenced && matches!(step.status, StepStatus::Observing { .. }) {
+                step.status = StepStatus::Pending;
+            }
+            self.changed = true;
         }
     }
 

@@ -33,10 +33,10 @@ impl Engine {
             side: self.policy.side,
             ordered_by_peer: origin == Origin::Peer,
             automatic: origin == Origin::Automation && !self.mutated(Mutant::AssumesFenced),
-            // A fence on its way is not seen yet.
+            // A fence on its way is not seen yet, whatever asked for it.
             database_is_primary: self.database_is_sound_primary(now.mono)
                 && !self.state.grant.as_ref().is_some_and(|grant| grant.fenced),
-            database_is_standby: self.database_is_sound_standby(now.mono),
+            database_is_standby: self.database_is_sound_standby(now.mono) && !self.is_changing_role(),
             database_is_stopped: self.state.database_stopped,
             catch_up,
             promote_first: self.policy.promote_first,

@@ -67,6 +67,9 @@ impl Step<'_> {
             Action::Perform(_) => None,
         })
     }
+    fn halts(&self) -> bool {
+        self.notes().any(|note| matches!(note, Note::Halted { .. }))
+    }
     fn started(&self) -> Option<(&str, crate::model::Generation)> {
         self.notes().find_map(|note| match note {
             Note::TransitionStarted { rule, generation, .. } => Some((rule.as_str(), *generation)),
@@ -185,8 +188,7 @@ fn rules_of_runs(judged: &mut Judged, step: &Step<'_>) {
         is.generation >= was.generation && !again
     });
     judged.check(Rule::OneRun, step.started().is_some(), || {
-        let ended =
-            step.notes().any(|note| matches!(note, Note::TransitionDone { .. } | Note::Halted { .. }));
+        let ended = step.halts() || step.notes().any(|note| matches!(note, Note::TransitionDone { .. }));
         ended || was.run.as_ref().is_none_or(|run| run.halted.is_some() || run.lane.is_finished())
     });
     for note in step.notes() {
@@ -202,9 +204,7 @@ fn rules_of_runs(judged: &mut Judged, step: &Step<'_>) {
         }
     }
     let halted = |state: &State| state.run.as_ref().is_some_and(|run| run.halted.is_some());
-    judged.check(Rule::HaltTold, !halted(was) && halted(is), || {
-        step.notes().any(|note| matches!(note, Note::Halted { .. }))
-    });
+    judged.check(Rule::HaltTold, !halted(was) && halted(is), || step.halts());
     let resumed = matches!(step.op, Op::Ask(_)) && halted(was) && !halted(is);
     if let (true, Some(old), Some(new)) = (resumed, &was.run, &is.run)
         && old.generation == new.generation
@@ -300,7 +300,8 @@ fn rules_of_words(judged: &mut Judged, step: &Step<'_>) {
         };
         let same = (&was.request, &was.waiting_order, was.generation)
             == (&is.request, &is.waiting_order, is.generation);
-        same && step.started().is_none() && answers(is) <= answers(was)
+        // A limit that is over at the same moment has its effect whatever came.
+        step.halts() || same && step.started().is_none() && answers(is) <= answers(was)
     });
     let sent = step.commands().find_map(|command| match command.effect {
         Effect::SendPeer { id, .. } => Some(id),

@@ -156,7 +156,8 @@ impl Site {
                 (database.becoming, database.role),
                 (Some((Role::Primary, _)), _) | (None, Role::Primary)
             ),
-            standby_host: (database.role == Role::Standby).then(|| "peer".to_owned()),
+            standby_host: (database.role == Role::Standby && database.becoming.is_none())
+                .then(|| "peer".to_owned()),
             members,
             primary_endpoint: Some(primary),
             standby_endpoint: Some(database.role == Role::Standby),
