@@ -16,7 +16,7 @@ pub trait Names {
 }
 
 /// A call under way.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Call {
     /// A message, by its number.
     Letter(u32),
@@ -32,7 +32,7 @@ pub enum Call {
 }
 
 /// What is seen of a part from outside.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Face {
     /// What it tells with a heartbeat.
     pub status: u32,

@@ -135,7 +135,7 @@ impl World {
 
     /// What others see of a side.
     pub fn face<'a>(&self, store: &'a Store, side: Side) -> &'a Face {
-        &store.part(self.parts[side as usize]).face
+        store.face(self.parts[side as usize])
     }
 
     /// Whether a flag is set.

@@ -44,7 +44,7 @@ pub fn judge(store: &Store, before: &World, step: Move, after: &World, acted: &[
     shown.check(Rule::OneWriter, rose && !after.has(EXCUSED) || both, !both);
     for one in acted {
         if let Some(Call::Delete { accepted: false }) = deleting(store, one) {
-            let ours = &store.part(one.before).face;
+            let ours = store.face(one.before);
             let theirs = before.face(store, one.side.other());
             shown.check(Rule::Proof, true, is_proven(ours, theirs));
         }
@@ -66,7 +66,7 @@ fn deleting(store: &Store, one: &Acted) -> Option<Call> {
         Op::Carry(index, _) | Op::Hang(index, true) | Op::Crash(Some(index)) => index,
         _ => return None,
     };
-    store.part(one.before).face.calls.get(usize::from(index)).copied()
+    store.face(one.before).calls.get(usize::from(index)).copied()
 }
 
 fn is_proven(ours: &Face, theirs: &Face) -> bool {

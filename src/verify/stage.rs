@@ -20,7 +20,7 @@ pub struct Canonical<'a> {
 
 impl Stage for Canonical<'_> {
     fn face(&self, side: Side) -> Cow<'_, Face> {
-        Cow::Borrowed(&self.store.part(self.parts[side as usize]).face)
+        Cow::Borrowed(self.store.face(self.parts[side as usize]))
     }
     fn act(&mut self, side: Side, op: Op) {
         let before = self.parts[side as usize];

@@ -20,12 +20,12 @@ use crate::rules::state::{Ask, Grant, Lane, Outgoing, Peer, Run, StepRun};
 
 const SHARDS: usize = 64;
 
-/// A part with what the world needs to know of it. Its pieces are kept once for all parts that share them.
-pub struct Held {
+/// A part with what the world needs to know of it. Both are kept once for all parts that share them.
+struct Held {
     /// Numbers of the rest of the part, its talk, its place, its run and the steps of its run.
     pieces: [u32; 5],
-    /// What others see of it.
-    pub face: Face,
+    /// Number of what others see of it.
+    face: u32,
 }
 
 /// What a part has to do with the other site.
@@ -113,6 +113,7 @@ pub struct Store {
     /// What the search is about.
     pub setting: Setting,
     parts: Table<Held>,
+    faces: Table<Face>,
     letters: Table<Letter>,
     statuses: Table<PeerStatus>,
     judged: Table<Judged>,
@@ -139,6 +140,7 @@ impl Store {
         Self {
             setting,
             parts: Table::default(),
+            faces: Table::default(),
             letters: Table::default(),
             statuses: Table::default(),
             judged: Table::default(),
@@ -156,7 +158,7 @@ impl Store {
         let pieces = self.take_apart(part.clone());
         let complete = || {
             let face = Face::of(&self.setting, &part, Mono(BASE_MS), self);
-            Held { pieces, face }
+            Held { pieces, face: self.faces.intern(face) }
         };
         self.parts.number(&pieces, |held| held.pieces == pieces, complete)
     }
@@ -206,8 +208,8 @@ impl Store {
     }
 
     /// A part as others see it.
-    pub fn part(&self, id: u32) -> &Held {
-        self.parts.get(id)
+    pub fn face(&self, id: u32) -> &Face {
+        self.faces.get(self.parts.get(id).face)
     }
 
     /// A part, whole.

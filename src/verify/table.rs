@@ -1,6 +1,7 @@
 //! Values of the search, each kept once and known by its number; a quick hash for keys of our own making.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
@@ -47,10 +48,32 @@ pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Numbers by the hash of their value. Values that share one are few, and kept aside.
+#[derive(Default)]
+struct Index {
+    first: HashMap<u64, u32, QuickBuild>,
+    more: HashMap<u64, Vec<u32>, QuickBuild>,
+}
+
+impl Index {
+    fn of(&self, mark: u64) -> impl Iterator<Item = u32> {
+        self.first.get(&mark).into_iter().chain(self.more.get(&mark).into_iter().flatten()).copied()
+    }
+
+    fn add(&mut self, mark: u64, id: u32) {
+        match self.first.entry(mark) {
+            Entry::Vacant(free) => {
+                free.insert(id);
+            }
+            Entry::Occupied(_) => self.more.entry(mark).or_default().push(id),
+        }
+    }
+}
+
 /// Values that were seen, each once, with a number.
 pub struct Table<T> {
     chunks: Vec<OnceLock<Box<[OnceLock<T>]>>>,
-    index: Vec<Mutex<HashMap<u64, Vec<u32>, QuickBuild>>>,
+    index: Vec<Mutex<Index>>,
     next: AtomicU32,
 }
 
@@ -98,14 +121,13 @@ impl<T> Table<T> {
     ) -> u32 {
         let mark = QuickBuild::default().hash_one(key);
         let mut shard = lock(&self.index[(mark >> 58) as usize % SHARDS]);
-        let list = shard.entry(mark).or_default();
-        if let Some(id) = list.iter().find(|id| same(self.get(**id))) {
-            return *id;
+        if let Some(id) = shard.of(mark).find(|id| same(self.get(*id))) {
+            return id;
         }
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         assert!((id as usize) < CHUNK * CHUNKS, "the checker's table of parts is full");
         let _ = self.slot(id).set(make());
-        list.push(id);
+        shard.add(mark, id);
         id
     }
 }
