@@ -5,6 +5,7 @@ use std::time::Duration;
 use switchover_agent::model::{Mono, Side};
 use switchover_agent::rules::mutant::Mutant;
 use switchover_agent::rules::state::State;
+use switchover_agent::verify::cases;
 use switchover_agent::verify::configurations::{Configuration, all};
 use switchover_agent::verify::explore::{Findings, Limits, explore};
 use switchover_agent::verify::model::{Bounds, Move, World};
@@ -70,6 +71,14 @@ fn a_sample_of_the_seeded_faults_is_found() {
     for mutant in sample {
         let trial = try_mutant(mutant, &searches, LIMITS);
         assert!(trial.killed.is_some(), "{mutant:?}: {} survives {}", mutant.says(), trial.search);
+    }
+}
+
+#[test]
+fn every_story_of_a_fault_tells_the_shipped_engine_from_the_faulty_one() {
+    for case in cases::all() {
+        assert!(!(case.shows)(None), "{:?} without the fault: {}", case.mutant, case.harm);
+        assert!((case.shows)(Some(case.mutant)), "{:?} does not show: {}", case.mutant, case.harm);
     }
 }
 

@@ -74,7 +74,8 @@ impl Engine {
                 let (before, after) = (self.state.phase(), record.known_phase());
                 let home = Some(Phase::ActivePassive);
                 if before.is_some() && before != home && after == home {
-                    self.state.automation.disarmed = self.state.damping.holds() != Some(DnsKind::Active);
+                    self.state.automation.disarmed =
+                        self.state.damping.holds() != Some(DnsKind::Active) && !self.mutated(Mutant::Rearmed);
                 }
                 self.state.record = seen;
             }

@@ -1,15 +1,16 @@
 //! The checker's teeth: every seeded fault of [`Mutant`] searched for until an invariant breaks.
 //!
 //! Each fault runs through the same small searches, cheapest first, and counts as killed by the first invariant that
-//! breaks. A fault that no search kills is a hole in the invariants or in the model.
+//! breaks. What they do not reach has a story of its own in [`super::cases`]. A fault that neither kills is a hole in the
+//! invariants, in the model or in the stories.
 
 use std::time::{Duration, Instant};
 
+use super::cases;
 use super::configurations::{Configuration, all};
 use super::explore::{Limits, explore};
 use super::model::Bounds;
 use super::part::Setting;
-use crate::model::Phase;
 use crate::rules::mutant::Mutant;
 
 /// How a fault fared.
@@ -17,8 +18,8 @@ use crate::rules::mutant::Mutant;
 pub struct Trial {
     /// The fault.
     pub mutant: Mutant,
-    /// The invariant that broke, and the length of the shortest way there.
-    pub killed: Option<(String, usize)>,
+    /// What killed it: the invariant that broke at which depth, or the harm that a story showed.
+    pub killed: Option<String>,
     /// The search in which it broke, or the last one.
     pub search: String,
     /// States looked at.
@@ -29,23 +30,22 @@ pub struct Trial {
     pub trace: Vec<String>,
 }
 
-/// Only what `verify` closes without a fault: a search that the shipped engine fails would kill everything.
-const SMALL: &[Bounds] = &[
+/// Cheapest first. Only what `verify` closes without a fault: a search that the shipped engine fails would kill
+/// everything.
+const BUDGETS: &[Bounds] = &[
     Bounds { faults: 0, requests: 1, writes: 0 },
     Bounds { faults: 1, requests: 0, writes: 0 },
     Bounds { faults: 0, requests: 2, writes: 1 },
     Bounds { faults: 1, requests: 1, writes: 0 },
+    Bounds { faults: 1, requests: 2, writes: 0 },
 ];
-/// Budget of the last searches, closed from every phase but `gold-standby`.
-const DEEP: Bounds = Bounds { faults: 1, requests: 2, writes: 0 };
 
 /// The searches, cheapest first.
 pub fn searches() -> Vec<Configuration> {
-    let deep = all(DEEP).into_iter().filter(|one| one.from != Phase::GoldStandby);
-    SMALL.iter().flat_map(|bounds| all(*bounds)).chain(deep).collect()
+    BUDGETS.iter().flat_map(|bounds| all(*bounds)).collect()
 }
 
-/// Tries a fault in every search until it is killed or the time is over.
+/// Tries a fault in its story, or else in every search until it is killed or the time is over.
 pub fn try_mutant(mutant: Mutant, searches: &[Configuration], most: Limits) -> Trial {
     let began = Instant::now();
     let mut trial = Trial {
@@ -56,6 +56,11 @@ pub fn try_mutant(mutant: Mutant, searches: &[Configuration], most: Limits) -> T
         took: Duration::ZERO,
         trace: Vec::new(),
     };
+    if let Some(case) = cases::kills(mutant) {
+        (trial.killed, trial.search) = (Some(case.harm.to_owned()), "a story of its own".to_owned());
+        trial.took = began.elapsed();
+        return trial;
+    }
     for search in searches {
         let left = most.time.saturating_sub(began.elapsed());
         if left.is_zero() {
@@ -71,7 +76,7 @@ pub fn try_mutant(mutant: Mutant, searches: &[Configuration], most: Limits) -> T
             search.name, bounds.faults, bounds.requests, bounds.writes
         );
         if let Some((name, trace)) = found.violation {
-            trial.killed = Some((name, found.depth + 1));
+            trial.killed = Some(format!("{name} at depth {}", found.depth + 1));
             trial.trace = trace;
             break;
         }

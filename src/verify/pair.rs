@@ -58,6 +58,8 @@ pub struct Half {
     heard: Mono,
     /// Whether the agent runs.
     pub running: bool,
+    /// Calls that take longer, by the words with which they begin, in milliseconds.
+    pub slow: BTreeMap<String, u64>,
 }
 
 /// The pair.
@@ -89,7 +91,8 @@ impl Pair {
             let mut settings = policy(side);
             adjust(&mut settings);
             let engine = Engine::new(settings);
-            Half { engine, site: Site::new(side), notes: Vec::new(), heard: Mono(0), running: true }
+            let (site, notes, slow) = (Site::new(side), Vec::new(), BTreeMap::new());
+            Half { engine, site, notes, heard: Mono(0), running: true, slow }
         };
         let mut pair = Self {
             now: Mono(0),
@@ -235,7 +238,11 @@ impl Pair {
                     let moment = self.now;
                     self.half_mut(side).notes.push((moment, note));
                 }
-                Action::Perform(command) => self.after(CALL_MS / 2, side, Happening::Apply(command)),
+                Action::Perform(command) => {
+                    let words = command.effect.to_string();
+                    let slow = self.half(side).slow.iter().find(|(start, _)| words.starts_with(*start));
+                    self.after(slow.map_or(CALL_MS / 2, |(_, ms)| *ms), side, Happening::Apply(command));
+                }
             }
         }
     }
