@@ -232,6 +232,7 @@ async fn silence_is_a_refusal_that_people_can_see() {
     let pair = mixed(Side::Active, &[]).await;
     pair.ask("golddr-primary").await;
     pair.until_settled("golddr-primary").await;
+    pair.until_heard("transition_to", 1).await;
     pair.old.set_record("active-passive", "");
     let before = pair.changes();
     pair.ask("gold-standby").await;
