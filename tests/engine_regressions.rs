@@ -507,3 +507,63 @@ fn an_order_that_has_not_begun_gives_way_to_one_of_a_later_generation() {
     assert_eq!(passive.site.recorded(), ("golddr-primary".to_owned(), String::new()));
     assert_eq!(passive.engine.state().generation, Generation(8));
 }
+
+#[test]
+fn a_fence_is_not_seen_on_a_look_that_is_older_than_its_answer() {
+    let mut pair = in_gold_standby_with_fencing();
+    // Between two looks at the database, so that one comes while the call is under way and none with its answer.
+    pair.run(1_100 - pair.now.0 % 1_000);
+    restart(&mut pair, Side::Active);
+    let record = pair.half(Side::Active).site.record_seen();
+    pair.inject(Side::Active, Event::Record(record));
+    pair.half_mut(Side::Active).slow.insert("make the database read-only".to_owned(), 2_500);
+    pair.ask(Side::Active, Transition::GolddrPrimary);
+    let asked = |pair: &Pair| {
+        let asked = &pair.half(Side::Active).site.asked;
+        asked.iter().filter(|words| *words == "make the database read-only").count()
+    };
+    let before = asked(&pair);
+    assert!(pair.run_until(10_000, |pair| asked(pair) > before));
+    let fencing = |pair: &Pair| {
+        let run = pair.half(Side::Active).engine.state().run.as_ref();
+        run.and_then(|run| run.lane.current()).is_some_and(|step| step.step.name == "fence-database")
+    };
+    pair.run(50);
+    assert!(fencing(&pair), "a standby takes no writes, which says nothing of the fence");
+    pair.run(1_000);
+    assert!(!fencing(&pair));
+}
+
+#[test]
+fn a_promotion_that_a_person_lets_go_on_is_looked_for_before_it_is_asked_for_again() {
+    let mut pair = in_gold_standby_with_fencing();
+    pair.run(340);
+    pair.ask(Side::Active, Transition::ActivePassive);
+    pair.half_mut(Side::Active).site.faults.insert("set in_recovery".to_owned(), 2);
+    assert!(pair.run_until(MINUTE, |pair| pair.half(Side::Active).engine.state().run.is_some()));
+    pair.cut = APART;
+    pair.inject(Side::Active, Event::PeerLink { up: false, reason: "no answer".to_owned() });
+    let promoting = |pair: &Pair| {
+        let run = pair.half(Side::Active).engine.state().run.as_ref();
+        let step = run.and_then(|run| run.lane.current());
+        step.filter(|step| step.step.name == "promote-database").and_then(|step| step.started)
+    };
+    assert!(pair.run_until(MINUTE, |pair| promoting(pair).is_some()));
+    let limit = promoting(&pair).expect("seen a moment ago").0 + 300_000;
+    // The other site is seen again so late that the call is answered and its effect is not seen in time.
+    pair.run(limit - 900 - pair.now.0);
+    pair.cut = Cut::default();
+    let halted = |pair: &Pair| {
+        let run = pair.half(Side::Active).engine.state().run.as_ref();
+        run.is_some_and(|run| run.halted.is_some())
+    };
+    assert!(pair.run_until(2_000, halted));
+    let asked = |pair: &Pair| {
+        let asked = &pair.half(Side::Active).site.asked;
+        asked.iter().filter(|words| *words == "promote the database").count()
+    };
+    assert_eq!(asked(&pair), 1);
+    pair.ask(Side::Active, Transition::ActivePassive);
+    assert!(pair.run_until(5 * MINUTE, |pair| pair.is_settled_in("active-passive")));
+    assert_eq!(asked(&pair), 1);
+}

@@ -3,7 +3,8 @@
 //! [`site`] is one simulated site: record, database, traffic, pipeline. [`pair`] puts two engines and two sites on
 //! virtual time with a network that can be cut. The checker is [`part`] (one side), [`canon`] (when two are alike),
 //! [`store`] (each computed once), [`model`] (both sides and what happens between them), [`explore`] (the search) and
-//! [`invariants`]; [`mutants`] and [`cases`] show that they would find a fault. Nothing here copies a rule; it only plays the world's part.
+//! [`invariants`]; [`mutants`] and [`cases`] show that a fault would be found. Nothing here copies a rule; it only plays
+//! the world's part.
 
 pub mod canon;
 pub mod cases;

@@ -44,9 +44,10 @@ pub fn kills(mutant: Mutant) -> Option<&'static Case> {
 fn pair(fault: Option<Mutant>, adjust: impl Fn(&mut Policy)) -> Pair {
     let mut pair = Pair::new(adjust);
     pair.run(5_000);
-    for (side, fault) in Side::ALL.into_iter().zip([fault; 2]) {
+    let Some(fault) = fault else { return pair };
+    for side in Side::ALL {
         let half = pair.half_mut(side);
-        half.engine = fault.iter().fold(half.engine.clone(), |engine, fault| engine.with_mutant(*fault));
+        half.engine = half.engine.clone().with_mutant(fault);
     }
     pair
 }
