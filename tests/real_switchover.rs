@@ -298,7 +298,14 @@ fn a_changed_dns_answer_moves_a_real_database_pair_and_nothing_is_lost_on_the_wa
         }
         query(&gold_host, "select pg_is_in_recovery()").is_ok_and(|answer| answer == "t").then_some(())
     });
-    wait_for("gold's agent sees the read-only copy", 60, || (role(Side::Active) == "standby").then_some(()));
+    // While a server starts its timeline is not known, and who asks for a rebuild then is told `database-unknown`.
+    wait_for("gold's agent sees the read-only copy", 60, || {
+        let seen = stage.shown(Side::Active, "database");
+        (seen["role"] == "standby"
+            && seen["timeline"].is_number()
+            && seen["concerns"] == serde_json::json!([]))
+        .then_some(())
+    });
     let old_copy = dir.path().join("data/gold-0/only-in-the-old-copy");
     std::fs::write(&old_copy, "").expect("gold's data directory");
     stage.ask("gold-standby");
