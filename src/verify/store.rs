@@ -59,6 +59,8 @@ pub enum Op {
     Fail(u8),
     /// [`Given::Hang`].
     Hang(u8, bool),
+    /// [`Given::Delay`].
+    Delay(u8),
     /// [`Given::Delivered`].
     Delivered(u8, bool),
     /// [`Given::Hear`].
@@ -271,6 +273,7 @@ impl Store {
             Op::Carry(index, answered) => Given::Carry(index, answered),
             Op::Fail(index) => Given::Fail(index),
             Op::Hang(index, applied) => Given::Hang(index, applied),
+            Op::Delay(index) => Given::Delay(index),
             Op::Delivered(index, acknowledged) => Given::Delivered(index, acknowledged),
             Op::Hear(letter) => Given::Hear(self.letters.get(letter).clone()),
             Op::Keep(letter) => Given::Keep(self.letters.get(letter).clone()),
