@@ -13,32 +13,37 @@ const IDLE_MS: u32 = 10_000;
 /// How long the witness's lease lasts: lease and grace.
 const WITNESS_MS: u32 = 45_000;
 impl World {
-    /// Time goes on.
-    pub(super) fn pass_time(&mut self, stage: &mut dyn Stage) {
+    /// How far time goes on at once, and the next deadline.
+    pub(super) fn span(&self, active: &Face, passive: &Face) -> (u32, Option<u32>) {
         let heard = !self.has(0b1111);
-        let (active, passive) = (stage.face(Side::Active), stage.face(Side::Passive));
         let told = heard && (active.knows != Some(passive.status) || passive.knows != Some(active.status));
         let linked = |face: &Face| (face.link == PeerLink::Up) == heard;
         let up = |side: Side| !self.has(down(side));
-        let lags = follows(&active, &passive, heard).is_some() || follows(&passive, &active, heard).is_some();
+        let lags = follows(active, passive, heard).is_some() || follows(passive, active, heard).is_some();
         let news = told
             || lags
-            || up(Side::Active) && (active.news || !linked(&active))
-            || up(Side::Passive) && (passive.news || !linked(&passive));
-        let wakes = [(&active, Side::Active), (&passive, Side::Passive)]
+            || up(Side::Active) && (active.news || !linked(active))
+            || up(Side::Passive) && (passive.news || !linked(passive));
+        let wakes = [(active, Side::Active), (passive, Side::Passive)]
             .into_iter()
             .filter_map(|(face, side)| {
                 // A dead agent has no deadlines; its site changes within the time of a look.
                 if up(side) { face.wakes } else { face.promoting.then_some(LOOK_MS) }
             })
             .min();
-        drop((active, passive));
         let span = match wakes {
             Some(ms) if news => ms.min(LOOK_MS),
             Some(ms) => ms,
             None if news => LOOK_MS,
             None => IDLE_MS,
         };
+        (span, wakes)
+    }
+
+    /// Time goes on.
+    pub(super) fn pass_time(&mut self, stage: &mut dyn Stage) {
+        let heard = !self.has(0b1111);
+        let (span, wakes) = self.span(&stage.face(Side::Active), &stage.face(Side::Passive));
         // Everybody has looked just before a deadline strikes.
         let before = span.saturating_sub(1);
         self.pass_lease(span);

@@ -6,6 +6,7 @@ use crate::model::{
     Effect, Mono, OperatorRequest, PatroniSample, PeerLink, PeerStatus, RecordSeen, Side, Transition,
 };
 use crate::rules::policy::Automation;
+use crate::rules::state::StepStatus;
 
 /// Numbers for letters and heartbeats.
 pub trait Names {
@@ -58,6 +59,8 @@ pub struct Face {
     pub news: bool,
     /// Calls under way.
     pub calls: Vec<Call>,
+    /// Milliseconds for which the first of them may stay under way yet, where it is late.
+    pub late: Option<u32>,
     /// Whether a second copy is on its way to it.
     pub copy: bool,
     /// Requests that an operator may usefully make, as bits of [`requests`].
@@ -152,6 +155,7 @@ impl Face {
             wakes: wakes.map(|at| u32::try_from(at.since(now)).unwrap_or(u32::MAX)),
             news: record_news || patroni_news || part.site.runs > part.ended,
             calls: calls(part, names),
+            late: part.late.then(|| patience(part, now)),
             copy: part.copy.is_some(),
             asks: asks(part),
             runs_pipeline: part.site.runs > part.ended && part.site.failing_runs == 0,
@@ -185,6 +189,21 @@ fn calls(part: &Part, names: &dyn Names) -> Vec<Call> {
         _ => Call::Plain,
     };
     part.calls.iter().map(face).collect()
+}
+
+/// How long the engine still waits for the first call. An executor answers before that, whatever became of the call.
+fn patience(part: &Part, now: Mono) -> u32 {
+    let state = &part.state;
+    let fence = state.grant.iter().filter_map(|grant| grant.fence.as_ref());
+    let lanes =
+        state.run.iter().map(|run| &run.lane).chain(&state.followup).chain([&state.chores]).chain(fence);
+    let mut steps = lanes.flat_map(|lane| &lane.steps).chain(&state.beside);
+    let late = part.calls.first().map(|command| command.id);
+    let until = steps.find_map(|step| match step.status {
+        StepStatus::InFlight { action, until } if Some(action) == late => Some(until),
+        _ => None,
+    });
+    until.map_or(0, |until| u32::try_from(until.since(now)).unwrap_or(u32::MAX))
 }
 
 fn promoter(part: &Part) -> Promoter {

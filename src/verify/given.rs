@@ -50,6 +50,8 @@ pub enum Given {
     Fail(u8),
     /// A call is carried out (or not) and no answer ever comes.
     Hang(u8, bool),
+    /// A call will stay under way while time goes on.
+    Delay(u8),
     /// The call that delivers a letter ends.
     Delivered(u8, bool),
     /// A letter arrives.

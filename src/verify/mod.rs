@@ -15,6 +15,7 @@ pub mod face;
 pub mod given;
 pub mod invariants;
 pub mod model;
+pub mod moves;
 pub mod mutants;
 pub mod pair;
 pub mod pair_rules;

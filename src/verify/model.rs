@@ -3,7 +3,7 @@
 //! A [`World`] is small: its sides are numbers of [`Store`]. Time has no bound, see [`super::clockwork`].
 
 use super::face::{Call, Face, Promoter};
-use super::part::{Answer, BASE_MS, Part, Setting, requests};
+use super::part::{Answer, BASE_MS, Part, Setting};
 use super::stage::Canonical;
 use super::store::{Op, Stage, Store};
 use crate::model::{Mono, PeerLink, Side};
@@ -34,6 +34,8 @@ pub enum Move {
     LoseAnswer(Side, u8),
     /// A call is carried out (or not) and never answered.
     Hang(Side, u8, bool),
+    /// A call stays under way while time goes on, within its limit.
+    Delay(Side, u8),
     /// A message is acknowledged now and delivered once more, late.
     KeepCopy(Side, u8),
     /// A late copy of a message arrives at this side.
@@ -97,7 +99,7 @@ pub fn blind(side: Side) -> u8 {
 }
 
 /// Every way that may be cut.
-const CUTS: u8 = 0b1100_0011;
+pub(super) const CUTS: u8 = 0b1100_0011;
 
 /// Something that happened to one side during a move.
 #[derive(Debug, Clone, Copy)]
@@ -159,99 +161,6 @@ impl World {
         (self, false)
     }
 
-    /// The move of a world in which nobody interferes.
-    pub fn fair_move(&self, store: &Store) -> Move {
-        if self.has(CUTS) {
-            return Move::Heal;
-        }
-        for side in Side::ALL {
-            if self.has(down(side)) {
-                return Move::Start(side);
-            }
-            let face = self.face(store, side);
-            if !face.calls.is_empty() {
-                return Move::Carry(side, 0);
-            }
-            if face.copy {
-                return Move::HearCopy(side);
-            }
-        }
-        Move::Time
-    }
-
-    /// Everything that may happen now.
-    pub fn moves(&self, store: &Store, moves: &mut Vec<Move>) {
-        moves.clear();
-        let faulty = self.left.faults > 0;
-        let mut idle = true;
-        for side in Side::ALL {
-            let face = self.face(store, side);
-            idle &= face.calls.is_empty();
-            if face.copy && !self.has(down(side)) {
-                moves.push(Move::HearCopy(side));
-            }
-            if self.left.writes > 0 && face.writable {
-                moves.push(Move::Write(side));
-            }
-            if self.has(down(side)) {
-                moves.push(Move::Start(side));
-                continue;
-            }
-            for (index, call) in face.calls.iter().enumerate() {
-                let index = index as u8;
-                moves.push(Move::Carry(side, index));
-                if faulty {
-                    moves.extend([Move::Fail(side, index), Move::LoseAnswer(side, index)]);
-                    if matches!(call, Call::Letter(_)) {
-                        moves.push(Move::KeepCopy(side, index));
-                    } else {
-                        moves.extend([true, false].map(|applied| Move::Hang(side, index, applied)));
-                        moves.push(Move::Crash(side, Some(index)));
-                    }
-                }
-            }
-            if self.left.requests > 0 {
-                let asks = (0..requests_len()).filter(|index| face.asks >> index & 1 == 1);
-                moves.extend(asks.map(|index| Move::Ask(side, index)));
-            }
-            if face.resolves != Answer::Active {
-                moves.push(Move::Dns(Some(side), Answer::Active));
-            }
-            if faulty {
-                self.faults(side, face, moves);
-            }
-        }
-        if faulty {
-            moves.push(Move::Dns(None, Answer::Passive));
-            if !idle {
-                moves.push(Move::Slow);
-            }
-        }
-        if self.has(CUTS) {
-            moves.push(Move::Heal);
-        }
-        if idle {
-            moves.push(Move::Time);
-        }
-    }
-
-    fn faults(&self, side: Side, face: &Face, moves: &mut Vec<Move>) {
-        moves.push(Move::Crash(side, None));
-        let odd = [Answer::Passive, Answer::OneLies, Answer::Silence];
-        let odd = odd.into_iter().filter(|answer| *answer != face.resolves);
-        moves.extend(odd.map(|said| Move::Dns(Some(side), said)));
-        if self.witnessed && !self.has(blind(side)) {
-            moves.push(Move::Blind(side));
-        }
-        if !self.has(cut(side)) {
-            moves.push(Move::Cut(side));
-        }
-        if face.runs_pipeline {
-            moves.push(Move::FailRun(side));
-        }
-        moves.push(Move::Skew(side, face.skew_ms == 0));
-    }
-
     /// The state after a move; what happened to the sides is added to `acted`.
     pub fn after(&self, store: &Store, step: Move, acted: &mut Vec<Acted>) -> Self {
         let mut world = *self;
@@ -285,6 +194,7 @@ impl World {
             Move::Fail(..)
             | Move::LoseAnswer(..)
             | Move::Hang(..)
+            | Move::Delay(..)
             | Move::KeepCopy(..)
             | Move::Crash(..)
             | Move::Cut(_)
@@ -310,6 +220,7 @@ impl World {
                 self.excuse_call(stage, side, index);
                 stage.act(side, Op::Hang(index, applied));
             }
+            Move::Delay(side, index) => stage.act(side, Op::Delay(index)),
             Move::KeepCopy(side, index) => {
                 if let Some(Call::Letter(letter)) = stage.face(side).calls.get(usize::from(index)).copied() {
                     stage.act(side.other(), Op::Keep(letter));
@@ -386,10 +297,6 @@ impl World {
             self.flags |= EXCUSED;
         }
     }
-}
-
-fn requests_len() -> u8 {
-    requests().len() as u8
 }
 
 /// A store and its first world.

@@ -65,6 +65,8 @@ pub struct Part {
     pub site: Site,
     /// Calls under way, oldest first.
     pub calls: Vec<Command>,
+    /// The first of them stays under way while time goes on.
+    pub late: bool,
     /// A letter that will arrive once more.
     pub copy: Option<Letter>,
     /// Milliseconds by which its wall clock is ahead.
@@ -96,6 +98,7 @@ impl Part {
             state: engine.state().clone(),
             site,
             calls: Vec::new(),
+            late: false,
             copy: None,
             skew_ms: 0,
             starts: 0,
@@ -123,7 +126,7 @@ impl Part {
             Given::Carry(index, answered) => self.carry(setting, *index, *answered, now),
             Given::Fail(index) => self.end_call(setting, *index, failed(), now),
             Given::Hang(index, applied) => {
-                let command = self.calls.remove(usize::from(*index));
+                let command = self.take_call(*index);
                 if *applied {
                     self.apply(&command, now);
                 }
@@ -173,7 +176,12 @@ impl Part {
                 self.pass(setting, *ms, now);
                 Vec::new()
             }
-            Given::Follow(..) | Given::Write | Given::FailRun | Given::Skew(_) | Given::Keep(_) => {
+            Given::Follow(..)
+            | Given::Write
+            | Given::FailRun
+            | Given::Skew(_)
+            | Given::Keep(_)
+            | Given::Delay(_) => {
                 self.change(given);
                 Vec::new()
             }
@@ -184,6 +192,10 @@ impl Part {
     fn change(&mut self, given: &Given) {
         match given {
             Given::Keep(letter) => self.copy = Some(letter.clone()),
+            Given::Delay(index) => {
+                self.calls[..=usize::from(*index)].rotate_right(1);
+                self.late = true;
+            }
             Given::Follow(timeline, lsn) => {
                 let database = &mut self.site.database;
                 (database.timeline, database.lsn) = (*timeline, *lsn);
@@ -214,6 +226,11 @@ impl Part {
         said
     }
 
+    fn take_call(&mut self, index: u8) -> Command {
+        self.late &= index != 0;
+        self.calls.remove(usize::from(index))
+    }
+
     fn apply(&mut self, command: &Command, now: Mono) -> Outcome {
         let outcome = self.site.apply(&command.effect, now);
         self.site.asked.clear();
@@ -221,7 +238,7 @@ impl Part {
     }
 
     fn carry(&mut self, setting: &Setting, index: u8, answered: bool, now: Mono) -> Vec<Action> {
-        let command = self.calls.remove(usize::from(index));
+        let command = self.take_call(index);
         let outcome = self.apply(&command, now);
         let known = answered && matches!(outcome, Outcome::Done(_)) && self.awaits(command.id);
         if known && command.effect.is_once_only() {
@@ -247,7 +264,7 @@ impl Part {
     }
 
     fn end_call(&mut self, setting: &Setting, index: u8, outcome: Outcome, now: Mono) -> Vec<Action> {
-        let id = self.calls.remove(usize::from(index)).id;
+        let id = self.take_call(index).id;
         self.feed(setting, [Event::ActionDone { id, outcome }], now)
     }
 
@@ -257,6 +274,7 @@ impl Part {
             self.apply(&command, now);
         }
         self.calls.clear();
+        self.late = false;
         self.starts += 1;
         self.dead_ms = Some(0);
         self.state = self.state.durable().after_restart(now);

@@ -11,19 +11,23 @@ use std::sync::Mutex;
 use super::canon::canonical;
 use super::face::{Face, Names};
 use super::invariants::{self, Judged};
-use super::part::{BASE_MS, Given, Letter, Part, Setting};
+use super::part::{BASE_MS, Given, Letter, Part, Past, Setting};
 use super::site::Site;
 use super::table::Table;
 pub use super::table::{QuickBuild, lock};
 use crate::model::{Action, Command, Mono, OutboxId, PatroniSample, PeerStatus, RecordSeen, Side};
+use crate::rules::automation::AutomationMemory;
+use crate::rules::lease::LeaseMemory;
+use crate::rules::pipeline::Pipeline;
+use crate::rules::sensors::SensorMemory;
 use crate::rules::state::{Ask, Grant, Lane, Outgoing, Peer, Run, StepRun};
 
 const SHARDS: usize = 64;
 
 /// A part with what the world needs to know of it. Both are kept once for all parts that share them.
 struct Held {
-    /// Numbers of the rest of the part, its talk, its place, its run and the steps of its run.
-    pieces: [u32; 5],
+    /// Numbers of the rest of the part, its talk, place and memory, its run and the steps of its run.
+    pieces: [u32; 6],
     /// Number of what others see of it.
     face: u32,
 }
@@ -50,6 +54,16 @@ struct Place {
     beside: Vec<StepRun>,
 }
 
+/// What a part remembers of what was before.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Memory {
+    pipeline: Pipeline,
+    automation: AutomationMemory,
+    sensors: SensorMemory,
+    lease: LeaseMemory,
+    past: Past,
+}
+
 /// What is given to a part, by numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Op {
@@ -59,6 +73,8 @@ pub enum Op {
     Fail(u8),
     /// [`Given::Hang`].
     Hang(u8, bool),
+    /// [`Given::Delay`].
+    Delay(u8),
     /// [`Given::Delivered`].
     Delivered(u8, bool),
     /// [`Given::Hear`].
@@ -120,6 +136,7 @@ pub struct Store {
     rests: Table<Part>,
     talks: Table<Talk>,
     places: Table<Place>,
+    memories: Table<Memory>,
     runs: Table<Option<Run>>,
     steps: Table<Vec<StepRun>>,
     memo: Vec<Memo>,
@@ -147,6 +164,7 @@ impl Store {
             rests: Table::default(),
             talks: Table::default(),
             places: Table::default(),
+            memories: Table::default(),
             runs: Table::default(),
             steps: Table::default(),
             memo: (0..SHARDS).map(|_| Mutex::default()).collect(),
@@ -163,7 +181,7 @@ impl Store {
         self.parts.number(&pieces, |held| held.pieces == pieces, complete)
     }
 
-    fn take_apart(&self, mut part: Part) -> [u32; 5] {
+    fn take_apart(&self, mut part: Part) -> [u32; 6] {
         let state = &mut part.state;
         let steps = state.run.as_mut().map(|run| std::mem::take(&mut run.lane.steps)).unwrap_or_default();
         let run = state.run.take();
@@ -183,18 +201,27 @@ impl Store {
             chores: std::mem::take(&mut state.chores),
             beside: std::mem::take(&mut state.beside),
         };
+        let memory = Memory {
+            pipeline: std::mem::take(&mut state.pipeline),
+            automation: std::mem::take(&mut state.automation),
+            sensors: std::mem::take(&mut state.sensors),
+            lease: std::mem::take(&mut state.lease),
+            past: std::mem::take(&mut part.past),
+        };
         [
             self.rests.intern(part),
             self.talks.intern(talk),
             self.places.intern(place),
+            self.memories.intern(memory),
             self.runs.intern(run),
             self.steps.intern(steps),
         ]
     }
 
-    fn put_together(&self, [rest, talk, place, run, steps]: [u32; 5]) -> Part {
+    fn put_together(&self, [rest, talk, place, memory, run, steps]: [u32; 6]) -> Part {
         let mut part = self.rests.get(rest).clone();
         let (talk, place) = (self.talks.get(talk).clone(), self.places.get(place).clone());
+        let memory = self.memories.get(memory).clone();
         let state = &mut part.state;
         state.run.clone_from(self.runs.get(run));
         if let Some(run) = &mut state.run {
@@ -204,6 +231,9 @@ impl Store {
         (state.ask, state.grant, part.copy) = (talk.ask, talk.grant, talk.copy);
         (part.site, part.calls, state.record) = (place.site, place.calls, place.record);
         (state.patroni, state.chores, state.beside) = (place.patroni, place.chores, place.beside);
+        (state.pipeline, state.automation, state.sensors) =
+            (memory.pipeline, memory.automation, memory.sensors);
+        (state.lease, part.past) = (memory.lease, memory.past);
         part
     }
 
@@ -271,6 +301,7 @@ impl Store {
             Op::Carry(index, answered) => Given::Carry(index, answered),
             Op::Fail(index) => Given::Fail(index),
             Op::Hang(index, applied) => Given::Hang(index, applied),
+            Op::Delay(index) => Given::Delay(index),
             Op::Delivered(index, acknowledged) => Given::Delivered(index, acknowledged),
             Op::Hear(letter) => Given::Hear(self.letters.get(letter).clone()),
             Op::Keep(letter) => Given::Keep(self.letters.get(letter).clone()),
