@@ -88,16 +88,7 @@ async fn case_38_sigterm_drains_withdraws_and_says_why_to_all_four_daemons() {
 async fn case_39_a_restart_that_keeps_its_routes_withdraws_nothing_and_notifies_nobody() {
     let Some(mut lab) = lab() else { return };
     lab.kill("bird");
-    let peering = Peering {
-        extra: "graceful restart aware;".to_owned(),
-        downstream: Some(EXABGP),
-        ..Peering::with(OUR_ASN)
-    };
-    lab.start_bird(&peering);
-    // ExaBGP stands behind BIRD and sees what the world sees.
-    let behind =
-        Peering { our_address: Some(lab.v4(BIRD).to_string()), hold: 30, ..Peering::with(asn(BIRD)) };
-    lab.start_exabgp(&behind);
+    lab.start_bird_before_exabgp(OUR_ASN);
     let mut text = file(&lab, BIRD);
     text["shutdown"] = json!({ "routes": "keep" });
     text["announcer"]["peers"][0]["graceful_restart_secs"] = json!(60);

@@ -157,6 +157,18 @@ impl Lab {
         self.start_bird_with(&config);
     }
 
+    /// BIRD as our neighbour, with ExaBGP behind it, which sees what the world sees while we restart gracefully.
+    pub fn start_bird_before_exabgp(&mut self, our_asn: u32) {
+        let bird = Peering {
+            extra: "graceful restart aware;".to_owned(),
+            downstream: Some(EXABGP),
+            ..Peering::with(our_asn)
+        };
+        self.start_bird(&bird);
+        let our_address = Some(self.v4(BIRD).to_string());
+        self.start_exabgp(&Peering { our_address, hold: 30, ..Peering::with(asn(BIRD)) });
+    }
+
     pub fn start_bird_with(&mut self, config: &str) {
         let (file, control) = (self.file("bird.conf", config), self.path("bird.ctl"));
         self.spawn("bird", &[], &["/usr/sbin/bird", "-f", "-c", &file, "-s", &control]);

@@ -155,16 +155,7 @@ fn resident_kib() -> u64 {
 #[tokio::test]
 async fn case_39_a_restart_with_graceful_restart_withdraws_nothing_downstream() {
     let Some(mut lab) = Lab::new(&["bird", "birdc", "exabgp"]) else { return };
-    let bird = Peering {
-        extra: "graceful restart aware;".to_owned(),
-        downstream: Some(EXABGP),
-        ..Peering::with(OUR_ASN)
-    };
-    lab.start_bird(&bird);
-    // ExaBGP stands behind BIRD and sees what the world sees.
-    let behind =
-        Peering { our_address: Some(lab.v4(BIRD).to_string()), hold: 30, ..Peering::with(asn(BIRD)) };
-    lab.start_exabgp(&behind);
+    lab.start_bird_before_exabgp(OUR_ASN);
     let settings = || NeighbourSettings { graceful_restart_secs: Some(60), ..neighbour(&lab, BIRD) };
     let mut first = speaker(&lab, OUR_ASN, vec![settings()]);
     first.set(&plain(&["203.0.113.53/32"])).await.unwrap();
