@@ -227,13 +227,7 @@ impl Engine {
     }
 
     fn may_consent(&self, required: &str, tag: Option<&ConsentTag>, now: Now) -> Result<(), Refusal> {
-        let record = match &self.state.record {
-            RecordSeen::Present(record) => record,
-            RecordSeen::Missing => return Err(Refusal::RecordMissing),
-            RecordSeen::Unknown(_) => return Err(Refusal::RecordUnknown),
-        };
-        let phase =
-            record.known_phase().ok_or_else(|| Refusal::RecordPhaseUnknown(format!("{:?}", record.phase)))?;
+        let (record, phase) = self.read_record()?;
         if phase.wire() != required && !self.mutated(Mutant::GrantsInAnyPhase) {
             return Err(Refusal::RequiredPhaseDiffers(phase.wire().to_owned()));
         }

@@ -275,8 +275,8 @@ impl Engine {
 
     /// Whether the database is about to take writes again.
     pub(super) fn is_unfencing(&self) -> bool {
-        let chores = self.state.chores.steps.iter().skip(self.state.chores.cursor);
-        chores.into_iter().any(|run| run.step.name == UNFENCE && run.status != StepStatus::Finished)
+        let mut chores = self.state.chores.steps.iter().skip(self.state.chores.cursor);
+        chores.any(|run| run.step.name == UNFENCE && run.status != StepStatus::Finished)
     }
 
     /// A fence comes: nothing that was to make the database writable again is asked for after it.

@@ -4,7 +4,7 @@ use super::Engine;
 use super::mutant::Mutant;
 use super::refusal::Refusal;
 use super::state::{Origin, Request, StepRun};
-use crate::model::{Effect, Note, Now, OperatorRequest, RecordSeen, RecordTransition, Traffic, Transition};
+use crate::model::{Effect, Note, Now, OperatorRequest, RecordTransition, Traffic, Transition};
 use crate::plan::blocks::{Weight, maintenance_off, maintenance_on};
 use crate::plan::transitions;
 
@@ -51,13 +51,7 @@ impl Engine {
         accept_data_loss: Option<String>,
         now: Now,
     ) -> Result<String, Refusal> {
-        let record = match &self.state.record {
-            RecordSeen::Present(record) => record,
-            RecordSeen::Missing => return Err(Refusal::RecordMissing),
-            RecordSeen::Unknown(_) => return Err(Refusal::RecordUnknown),
-        };
-        let phase =
-            record.known_phase().ok_or_else(|| Refusal::RecordPhaseUnknown(format!("{:?}", record.phase)))?;
+        let (record, phase) = self.read_record()?;
         if let Some(run) = &self.state.run {
             if run.transition == transition && run.halted.is_some() {
                 return self.resume();

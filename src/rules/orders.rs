@@ -133,13 +133,7 @@ impl Engine {
         if old && !self.mutated(Mutant::ObeysOldOrders) {
             return Err(Refusal::StaleGeneration);
         }
-        let record = match &self.state.record {
-            RecordSeen::Present(record) => record,
-            RecordSeen::Missing => return Err(Refusal::RecordMissing),
-            RecordSeen::Unknown(_) => return Err(Refusal::RecordUnknown),
-        };
-        let phase =
-            record.known_phase().ok_or_else(|| Refusal::RecordPhaseUnknown(format!("{:?}", record.phase)))?;
+        let (_, phase) = self.read_record()?;
         if let Some(run) = self.run_goes_on(generation) {
             return Err(Refusal::TransitionInProgress(run.transition.wire().to_owned()));
         }

@@ -11,7 +11,7 @@ use super::runs::Start;
 use super::state::{Origin, Request, StepRun};
 use super::table::{Guard, Rule, Trigger, decide, required_phase};
 use crate::model::{
-    Effect, Generation, Now, PeerLink, Phase, RecordPhase, RecordSeen, RecordTransition, Transition,
+    Effect, Generation, Now, PeerLink, Phase, Record, RecordPhase, RecordSeen, RecordTransition, Transition,
 };
 use crate::plan::blocks::record_as;
 use crate::plan::{Done, Failure, Step, Undo, Work, limits};
@@ -265,6 +265,20 @@ impl Engine {
         };
         self.refuse(request.transition.wire(), request.origin, &Refusal::RecordUnknown, now);
         false
+    }
+
+    /// The record as last seen, and its phase.
+    ///
+    /// # Errors
+    /// There is none, it was not read, or its phase is no known one.
+    pub(super) fn read_record(&self) -> Result<(&Record, Phase), Refusal> {
+        let record = match &self.state.record {
+            RecordSeen::Present(record) => record,
+            RecordSeen::Missing => return Err(Refusal::RecordMissing),
+            RecordSeen::Unknown(_) => return Err(Refusal::RecordUnknown),
+        };
+        let unknown = || Refusal::RecordPhaseUnknown(format!("{:?}", record.phase));
+        Ok((record, record.known_phase().ok_or_else(unknown)?))
     }
 
     /// Phase that the peer must be in for a transition from our phase.

@@ -14,15 +14,20 @@ use crate::plan::Done;
 const LAST_CALL: &str = "call-of-before";
 
 impl StepRun {
+    /// Whether the step promotes or fences the database.
+    fn changes_role(&self) -> bool {
+        matches!(self.step.done, Done::DatabasePrimary | Done::DatabaseFenced)
+    }
+
     /// Whether a call that changes the role of the database is under way.
     pub(super) fn is_role_call(&self) -> bool {
-        let role = matches!(self.step.done, Done::DatabasePrimary | Done::DatabaseFenced);
-        (role || self.step.name == LAST_CALL) && matches!(self.status, StepStatus::InFlight { .. })
+        (self.changes_role() || self.is_call_of_before())
+            && matches!(self.status, StepStatus::InFlight { .. })
     }
 
     /// Whether the step is done when the database is seen in a role.
     pub(super) fn waits_for_role(&self) -> bool {
-        matches!(self.step.done, Done::DatabasePrimary | Done::DatabaseStandby | Done::DatabaseFenced)
+        self.changes_role() || self.step.done == Done::DatabaseStandby
     }
 
     /// Whether this is a call that outlived its step.
@@ -46,9 +51,8 @@ impl Engine {
         let chores = state.chores.steps.iter().skip(state.chores.cursor);
         let stray = state.beside.iter().any(StepRun::is_role_call);
         let mut steps = run.chain(grant).chain(chores).chain(&state.beside);
-        let role = |step: &StepRun| matches!(step.step.done, Done::DatabasePrimary | Done::DatabaseFenced);
         !self.mutated(Mutant::TellsOldRole)
-            && (stray || steps.any(|step| role(step) && step.status != StepStatus::Finished))
+            && (stray || steps.any(|step| step.changes_role() && step.status != StepStatus::Finished))
     }
 
     /// Whether a call of before may still change the role of the database: until it is over nothing is promoted or
@@ -74,11 +78,10 @@ impl Engine {
             return;
         }
         let state = &mut self.state;
-        let run =
-            state.run.iter_mut().flat_map(|run| run.lane.steps.iter_mut().skip(run.lane.cursor).take(1));
-        let grant = state.grant.iter_mut().filter_map(|grant| grant.fence.as_mut());
-        let grant = grant.flat_map(|lane| lane.steps.iter_mut().skip(lane.cursor).take(1));
-        for step in run.chain(grant).chain(&mut state.beside).chain(&mut state.chores.steps) {
+        let run = state.run.iter_mut().map(|run| &mut run.lane);
+        let lanes = run.chain(state.grant.iter_mut().filter_map(|grant| grant.fence.as_mut()));
+        let current = lanes.filter_map(|lane| lane.steps.get_mut(lane.cursor));
+        for step in current.chain(&mut state.beside).chain(&mut state.chores.steps) {
             if !step.waits_for_role() || step.started.is_none() {
                 continue;
             }

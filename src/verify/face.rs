@@ -6,7 +6,6 @@ use crate::model::{
     Effect, Mono, OperatorRequest, PatroniSample, PeerLink, PeerStatus, RecordSeen, Side, Transition,
 };
 use crate::rules::policy::Automation;
-use crate::rules::state::StepStatus;
 
 /// Numbers for letters and heartbeats.
 pub trait Names {
@@ -193,16 +192,7 @@ fn calls(part: &Part, names: &dyn Names) -> Vec<Call> {
 
 /// How long the engine still waits for the first call. An executor answers before that, whatever became of the call.
 fn patience(part: &Part, now: Mono) -> u32 {
-    let state = &part.state;
-    let fence = state.grant.iter().filter_map(|grant| grant.fence.as_ref());
-    let lanes =
-        state.run.iter().map(|run| &run.lane).chain(&state.followup).chain([&state.chores]).chain(fence);
-    let mut steps = lanes.flat_map(|lane| &lane.steps).chain(&state.beside);
-    let late = part.calls.first().map(|command| command.id);
-    let until = steps.find_map(|step| match step.status {
-        StepStatus::InFlight { action, until } if Some(action) == late => Some(until),
-        _ => None,
-    });
+    let until = part.calls.first().and_then(|command| part.awaits_until(command.id));
     until.map_or(0, |until| u32::try_from(until.since(now)).unwrap_or(u32::MAX))
 }
 

@@ -106,7 +106,8 @@ impl World {
     /// Whether every call that is late may be late for as long as time would go on.
     fn may_wait(&self, store: &Store) -> bool {
         let faces = Side::ALL.map(|side| self.face(store, side));
-        let (span, _) = self.span(faces[0], faces[1]);
-        faces.iter().all(|face| face.late.is_none_or(|left| span < left))
+        // Hardly ever is one late, and only then the span is worth reckoning.
+        let span = || self.span(faces[0], faces[1]).0;
+        faces.iter().all(|face| face.late.is_none_or(|left| span() < left))
     }
 }

@@ -257,10 +257,19 @@ impl Part {
 
     /// Whether the engine still waits for the outcome of a command.
     fn awaits(&self, id: ActionId) -> bool {
+        self.awaits_until(id).is_some()
+    }
+
+    /// Until when the engine waits for the outcome of a command; `None` = it does not.
+    pub(super) fn awaits_until(&self, id: ActionId) -> Option<Mono> {
         let state = &self.state;
+        let fence = state.grant.iter().filter_map(|grant| grant.fence.as_ref());
         let lanes = state.run.iter().map(|run| &run.lane).chain(&state.followup).chain([&state.chores]);
-        let mut steps = lanes.flat_map(|lane| &lane.steps).chain(&state.beside);
-        steps.any(|step| matches!(step.status, StepStatus::InFlight { action, .. } if action == id))
+        let mut steps = lanes.chain(fence).flat_map(|lane| &lane.steps).chain(&state.beside);
+        steps.find_map(|step| match step.status {
+            StepStatus::InFlight { action, until } if action == id => Some(until),
+            _ => None,
+        })
     }
 
     fn end_call(&mut self, setting: &Setting, index: u8, outcome: Outcome, now: Mono) -> Vec<Action> {
